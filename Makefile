@@ -1,0 +1,47 @@
+# make demo: watch the reference migration. make test: the tests. Each makes .venv itself on first use.
+# Another Python: make PYTHON=python3.13 ...
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
+
+# Nothing is written beside the sources.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
+
+.PHONY: demo test test-full check format clean
+
+demo: $(INSTALLED)
+	@$(BIN)/twinstep demo
+
+test: $(INSTALLED)
+	$(PYTEST) -m "not full" $(PYTEST_ARGS)
+
+test-full: $(INSTALLED)
+	$(PYTEST) $(PYTEST_ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_wheel.py
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(INSTALLED): pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Twinstep needs Python 3.11 or newer; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "Making $(VENV) (once, and again when pyproject.toml changes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@rm -rf build *.egg-info
+	@mkdir -p $(VENV)/typed && ln -sfn ../.. $(VENV)/typed/twinstep
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
