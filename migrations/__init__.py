@@ -1,0 +1,1 @@
+"""What is to change: definitions, their SQL, the ledger, and the two databases behind one small protocol."""

@@ -1,0 +1,84 @@
+"""A migration.py into functions: run once, by itself, within a time, and leaving nothing behind.
+
+The file is no module that could be imported: it is compiled from its text (no bytecode is written beside it), and its name is
+in `sys.modules` only while it loads. It runs in a thread of its own, so that one that hangs is refused and does not
+hang the caller; a thread cannot be ended, so the hung one goes on until the process exits.
+
+Read next: `checksums.py` (how a function is known again), `loader.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ..events.errors import DefinitionError
+from .checksums import ENTRY_POINTS, is_entry_point
+from .definition import FileFunction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_RESERVED_PREFIXES = ("local_", "remote_", "check_")
+
+
+def load_functions(source: str, path: Path, migration: str, timeout_seconds: float) -> dict[str, FileFunction]:
+    """The functions that Twinstep calls, by name; others in the file are its own business.
+
+    Raises DefinitionError (T107) if the file is no Python, raises or exits, is not loaded in time, or defines something under a
+    name that is nearly one of ours, or that cannot be called with a connection.
+    """
+    module = ModuleType(f"twinstep_migration_{migration}")
+    module.__file__ = str(path)
+    _run_in_time(source.removeprefix("\ufeff"), module, path, timeout_seconds)
+    functions = {}
+    for name, value in vars(module).items():
+        if is_entry_point(name):
+            _refuse_unusable(name, value, path)
+            functions[name] = FileFunction(name=name, source=source, function=value)
+        elif inspect.isfunction(value) and value.__module__ == module.__name__ and name.startswith(_RESERVED_PREFIXES):
+            names = ", ".join(sorted(ENTRY_POINTS))
+            problem = f"{name} would never be called; the names are {names} and probe_..."
+            raise DefinitionError("T107", path=path, problem=problem)
+    return functions
+
+
+def _run_in_time(source: str, module: ModuleType, path: Path, timeout_seconds: float) -> None:
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        sys.modules[module.__name__] = module  # attrs and dataclasses look their module up while a class is made
+        try:
+            exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+        except BaseException as error:  # SystemExit too: a migration's file must not end the host
+            failures.append(error)
+        finally:
+            sys.modules.pop(module.__name__, None)
+
+    thread = threading.Thread(target=run, name=module.__name__, daemon=True)
+    thread.start()
+    thread.join(timeout_seconds)
+    if thread.is_alive():
+        sys.modules.pop(module.__name__, None)
+        raise DefinitionError("T107", path=path, problem=f"it was not loaded within {timeout_seconds:g} s (load_timeout)")
+    if failures:
+        problem = f"{type(failures[0]).__name__}: {failures[0]}"
+        raise DefinitionError("T107", path=path, problem=problem) from failures[0]
+
+
+def _refuse_unusable(name: str, value: object, path: Path) -> None:
+    problem = ""
+    if not callable(value):
+        problem = f"{name} is no function"
+    elif inspect.iscoroutinefunction(value) or inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
+        problem = f"{name} would not run when called; it must be a plain function, without async and yield"
+    else:
+        try:
+            inspect.signature(value).bind(None)
+        except TypeError:
+            problem = f"{name} must take one argument, the connection"
+    if problem:
+        raise DefinitionError("T107", path=path, problem=problem)
