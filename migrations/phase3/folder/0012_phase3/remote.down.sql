@@ -1,0 +1,2 @@
+-- Nothing to do: the indexes above are dropped by Twinstep, since they were built concurrently, and newer statistics of the
+-- same rows need no undoing.
