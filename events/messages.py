@@ -551,7 +551,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "T144": Message(
         condition="A log of kind {log} cannot be used.",
-        next_step="Give it as sqlite:///path or memory:",
+        next_step="Give it as sqlite:///path or as 'memory:'.",
     ),
     "T145": Message(
         condition="There is no migration {migration}.",
