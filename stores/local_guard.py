@@ -1,0 +1,126 @@
+"""A transaction that the code running inside it cannot end: what a migration's own functions are given.
+
+A function that commits, rolls back or closes would leave rows without their ledger row. Three things stand against it: an
+authorizer denies the statements; `LocalConnection` refuses what no authorizer sees; and whoever gets past both (INSERT OR
+ROLLBACK, say) finds every later statement denied, and the step refused. What was tried is remembered: swallowing the refusal
+does not help. Savepoints are allowed: they cannot end a transaction that BEGIN opened.
+
+This module must never import SQLAlchemy before it is asked for a SQLAlchemy connection. Read next: `held_sqlalchemy.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
+
+from ..events.errors import Defect, Refused
+
+Authorizer: TypeAlias = "Callable[[int, str | None, str | None, str | None, str | None], int]"
+
+FORBIDDEN = {
+    sqlite3.SQLITE_TRANSACTION: "to {first} the transaction",
+    sqlite3.SQLITE_ATTACH: "to attach another database",
+    sqlite3.SQLITE_DETACH: "to detach a database",
+}
+
+
+class Guard:
+    """The authorizer of one guarded stretch, and its memory of what was tried."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.attempts: list[str] = []
+        self.released = False
+
+    def __call__(self, action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
+        """Called by SQLite for each thing that a statement would do, when it is prepared."""
+        if not self._connection.in_transaction:
+            return self._deny("to go on after the transaction had ended")
+        if action in FORBIDDEN:
+            return self._deny(FORBIDDEN[action].format(first=first))
+        # In a rollback journal's transaction OFF or MEMORY is accepted until the first write, and then ROLLBACK undoes nothing.
+        if action == sqlite3.SQLITE_PRAGMA and first is not None and first.lower() == "journal_mode" and second is not None:
+            return self._deny("to change the journal mode")
+        return sqlite3.SQLITE_OK
+
+    def _deny(self, attempt: str) -> int:
+        self.attempts.append(attempt)
+        return sqlite3.SQLITE_DENY
+
+    def refuse(self, attempt: str) -> None:
+        """Remember the attempt and raise Refused."""
+        self.attempts.append(attempt)
+        raise self.refusal()
+
+    def refusal(self) -> Refused:
+        return Refused("T219", problem=self.attempts[0])
+
+    def settle(self) -> Refused | None:
+        """What is to be raised at the end, if anything."""
+        if not self.attempts and not _in_transaction(self._connection):
+            self.attempts.append("to end the transaction")
+        return self.refusal() if self.attempts else None
+
+
+class LocalConnection(sqlite3.Connection):
+    """A driver connection that refuses, while it is guarded, what would end the transaction or take the guard away."""
+
+    guard: Guard | None = None
+    readonly = False
+
+    def close(self) -> None:
+        if self.guard is not None:
+            self.guard.refuse("to close the connection")
+        super().close()
+
+    def set_authorizer(self, authorizer_callback: Authorizer | None) -> None:
+        if self.guard is not None:
+            self.guard.refuse("to replace the authorizer")
+        super().set_authorizer(authorizer_callback)
+
+
+@contextmanager
+def guarded(connection: sqlite3.Connection) -> Iterator[Guard]:
+    """Let code run inside the open transaction of `connection`, which it cannot end; afterwards the transaction is still open.
+
+    Raises Refused (T219), from the code's own error if there is one, when it tried to; the transaction may then be gone (rolled
+    back whole) or still be open, and the caller rolls back either way. Raises Defect (T230) where no transaction is open.
+    """
+    if not connection.in_transaction:
+        raise Defect("T230", problem="no transaction is open")
+    guard = Guard(connection)
+    connection.set_authorizer(guard)
+    if isinstance(connection, LocalConnection):
+        connection.guard = guard
+    try:
+        yield guard
+    except Exception as error:
+        _release(connection, guard)
+        refusal = guard.settle()
+        if refusal is None or isinstance(error, Refused):
+            raise
+        raise refusal from error
+    finally:
+        _release(connection, guard)
+    refusal = guard.settle()
+    if refusal is not None:
+        raise refusal
+
+
+def _release(connection: sqlite3.Connection, guard: Guard) -> None:
+    if guard.released:
+        return
+    guard.released = True
+    if isinstance(connection, LocalConnection):
+        connection.guard = None
+    with suppress(sqlite3.ProgrammingError):  # closed behind our back; `settle` tells
+        connection.set_authorizer(None)
+
+
+def _in_transaction(connection: sqlite3.Connection) -> bool:
+    try:
+        return connection.in_transaction
+    except sqlite3.ProgrammingError:
+        return False
