@@ -35,6 +35,10 @@ def checksum(steps: Sequence[Step], side: SideName) -> str:
     """The checksum of a side's up steps: "1:" and 64 hexadecimal digits. Never raises for a text that cannot be split.
 
     The side is needed because the two databases' comments end in different places.
+
+    >>> plain = checksum(["SELECT 1"], "local")
+    >>> plain[:2], plain == checksum(["-- one\\r\\n  SELECT   1"], "local"), plain == checksum(["SELECT 2"], "local")
+    ('1:', True, False)
     """
     hashed = hashlib.sha256()
     for step in steps:

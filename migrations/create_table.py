@@ -57,7 +57,11 @@ class ForeignKey:
 
     @property
     def constraint(self) -> str:
-        """The key as a constraint of CREATE TABLE."""
+        """The key as a constraint of CREATE TABLE.
+
+        >>> ForeignKey(columns="note_id", parent="notes", on_delete="cascade").constraint
+        'FOREIGN KEY ("note_id") REFERENCES "notes" ON DELETE CASCADE'
+        """
         text = f"FOREIGN KEY ({_listed(self.columns)}) REFERENCES {quoted(self.parent)}"
         if self.parent_columns:
             text += f" ({_listed(self.parent_columns)})"

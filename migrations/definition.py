@@ -110,6 +110,10 @@ class Migration:
 
     `id` is digits, an underscore and a slug; order is numeric, then by name. A side that is None is not touched.
     Raises DefinitionError (T104, T105) for an id without a number, and for a migration without any side.
+
+    >>> migration = Migration(id="0012_phase3", local=Side(up="CREATE TABLE notes (id INTEGER PRIMARY KEY)"))
+    >>> migration.order, migration.side("remote") is None
+    ((12, '0012_phase3'), True)
     """
 
     id: str
@@ -143,7 +147,12 @@ class Migration:
 
 
 def in_order(migrations: Sequence[Migration]) -> tuple[Migration, ...]:
-    """The migrations as they are run. Raises DefinitionError (T103) where two bear the same number."""
+    """The migrations as they are run. Raises DefinitionError (T103) where two bear the same number.
+
+    >>> change = Side(up="SELECT 1")
+    >>> [each.id for each in in_order([Migration(id="10_later", local=change), Migration(id="9_first", local=change)])]
+    ['9_first', '10_later']
+    """
     ordered = sorted(migrations, key=lambda migration: migration.order)
     for first, second in pairwise(ordered):
         if first.order[0] == second.order[0]:

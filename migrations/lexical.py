@@ -91,6 +91,9 @@ def significant(text: str, dialect: Dialect, *, between: str = " ") -> str:
 
     `between` stands where two words, or two literals with the same quotes, would grow together: there blank space cannot be
     left out without meaning something else, so keeping one makes no difference between equal texts.
+
+    >>> significant("SELECT  a,\\r\\n  ' b ' -- and so on", "sqlite")
+    "SELECT a,' b '"
     """
     text = normal_newlines(text)
     parts: list[str] = []

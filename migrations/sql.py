@@ -89,6 +89,9 @@ def split(text: str, dialect: Dialect, path: str) -> SqlText:
     Raises DefinitionError: T111 something unclosed or unreadable, T114 cut off, T112 transaction control, T113 psql
     commands and COPY from or to the client, T119 a mark that is misspelt or not on a line of its own, T122 what SQLite refuses
     or ignores inside a transaction.
+
+    >>> [item.text for item in split("BEGIN; SELECT ';'; -- two\\nSELECT 2; COMMIT;", "sqlite", "an example").items]
+    ["SELECT ';'", 'SELECT 2']
     """
     items: list[Item] = []
     for item in _items(normal_newlines(text), dialect, path):

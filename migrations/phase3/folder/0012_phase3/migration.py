@@ -34,7 +34,7 @@ FOREIGN_KEYS = {
     "local_folders": (_key("parent_id", "local_folders", "CASCADE"),),
 }
 
-# The planner's statistics as they were; a rebuild empties them. The prefix is that of Twinstep's own tables: what bears it is
+# The planner's statistics as they were before ANALYZE renewed them, for the way back. The prefix is that of Twinstep's own tables: what bears it is
 # no part of the application's schema.
 SAVED = "twinstep_phase3_"
 

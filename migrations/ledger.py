@@ -1,0 +1,114 @@
+"""The ledger: the rows inside each database that say what is, as values, and what can be concluded from them. Pure.
+
+Each row is written in the transaction of the change that it records, so that the two cannot disagree. Rows are added and
+never removed: an undone step is one that another row says was undone. Where a change cannot run in a transaction, its row
+is committed first, as `open`, and then set to `done`; an open row counts as standing, because it may.
+
+The first row of a ledger is its *head*: whose it is, and the fencing token of the coordinator that may change it.
+
+The SQL lies with the targets. Read next: `target.py`; `engine/decide.py` for who asks these questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from attrs import fields, frozen
+
+HEAD, UP, DOWN, CONFIRM = "head", "up", "down", "confirm"
+OPEN, DONE = "open", "done"
+
+
+@frozen(kw_only=True)
+class LedgerRow:
+    """One row. The key is migration, direction, step, run and undoes.
+
+    `step` counts from 1 to `steps`; 0 for the head and for a confirmation (and its undoing). `undoes` is the run whose step
+    this one takes back, or whose change it confirms. `before` is what was there before, `down` the steps that take it back
+    (both JSON texts), `content` a digest of all rows of a local database right after the change.
+    """
+
+    migration: str = ""
+    direction: str
+    step: int = 0
+    run: str = ""
+    undoes: str = ""
+    steps: int = 0
+    state: str = DONE
+    pair: str = ""
+    log: str = ""
+    token: str = ""
+    checksum: str = ""
+    applied_at: str = ""
+    stream_version: int = 0
+    stream_hash: str = ""
+    before: str = "{}"
+    down: str = "null"
+    content: str = ""
+
+
+COLUMNS: Final = tuple(attribute.name for attribute in fields(LedgerRow))
+KEY: Final = ("migration", "direction", "step", "run", "undoes")
+INTEGERS: Final = ("step", "steps", "stream_version")
+
+
+@frozen(kw_only=True)
+class SideLedger:
+    """All rows of one migration on one side, of every pair, as read at one instant."""
+
+    rows: tuple[LedgerRow, ...] = ()
+
+    def standing(self, runs: Iterable[str]) -> tuple[LedgerRow, ...]:
+        """The up rows of these runs that no row undoes, first step first."""
+        wanted = frozenset(runs)
+        undone = {(row.undoes, row.step) for row in self.rows if row.direction == DOWN and row.state == DONE}
+        found = [row for row in self.rows if row.direction == UP and row.run in wanted and (row.run, row.step) not in undone]
+        return tuple(sorted(found, key=lambda row: row.step))
+
+    def confirming(self, runs: Iterable[str]) -> tuple[LedgerRow, ...]:
+        """The confirmations by these runs that stand."""
+        wanted = frozenset(runs)
+        undone = {row.undoes for row in self.rows if row.direction == DOWN and row.step == 0}
+        return tuple(row for row in self.rows if row.direction == CONFIRM and row.run in wanted and row.run not in undone)
+
+    def holds(self, runs: Iterable[str]) -> bool:
+        """Whether anything of these runs stands here, a confirmation included."""
+        wanted = tuple(runs)
+        return bool(self.standing(wanted) or self.confirming(wanted))
+
+    def whole(self, run: str) -> bool:
+        """Whether every step of the run stands, and none is open."""
+        standing = self.standing((run,))
+        return bool(standing) and len(standing) == standing[0].steps and all(row.state == DONE for row in standing)
+
+    def applied_by(self) -> LedgerRow | None:
+        """The first row of the run whose change stands whole; None where there is none."""
+        for row in self.rows:
+            if row.direction == UP and row.step == 1 and self.whole(row.run):
+                return row
+        return None
+
+    def half_applied_by(self, *, other_than: Iterable[str] = ()) -> LedgerRow | None:
+        """A row of a run whose change stands in part, leaving aside the runs named; None where there is none."""
+        aside = frozenset(other_than)
+        for row in self.rows:
+            if row.direction == UP and row.run not in aside and self.standing((row.run,)) and not self.whole(row.run):
+                return row
+        return None
+
+    def relied_on_by_others(self, runs: Iterable[str]) -> bool:
+        """Whether runs other than these confirm what these applied."""
+        ours = frozenset(runs)
+        confirming = frozenset(row.run for row in self.rows if row.direction == CONFIRM) - ours
+        return any(row.undoes in ours for row in self.confirming(confirming))
+
+    def undid(self, run: str) -> bool:
+        """Whether `run` undid anything here."""
+        return any(row.direction == DOWN and row.run == run for row in self.rows)
+
+
+def row_from(values: Iterable[str | int]) -> LedgerRow:
+    """A row from its columns, in the order of COLUMNS."""
+    named: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
+    return LedgerRow(**named)

@@ -1,0 +1,364 @@
+"""A complete database in memory, as a target: transactions, a ledger, locks, and statements that are not atomic.
+
+It is shipped, for the tests of host applications, and it is what the real targets are compared with. Functions are given
+the `MemoryDatabase`'s open contents to change as they like; of SQL it understands `CREATE kind name ...` and `DROP kind
+name`, each of a named object, as far as statements outside a transaction need it. Whatever fails inside a transaction leaves
+nothing behind, as in a real database; a `single` statement goes through the half-done state that a real one can be left in.
+
+A crash is an exception that the probe raises: what was not committed is gone with the target, and `MemoryDatabase.crashed`
+says that the process which held its locks is dead.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from attrs import define, evolve, field
+
+from ..events.errors import Blocked, Locked, Refused, Unreachable
+from ..events.types import Json
+from ..stores.seam import Probe, no_probe
+from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint
+from .definition import Query, SideName
+from .ledger import DONE, HEAD, OPEN, LedgerRow, SideLedger
+from .script import CallableStep, Unit
+from .sql import Statement
+from .steps import ToUndo, confirm_row, down_row, due_units, head_row, units_to_undo, up_row
+from .target import Head, Timing, Undone, Whole
+from .work import Order, SideWork
+
+
+@define(kw_only=True)
+class Contents:
+    """What a transaction sees and changes: rows by table and key, named objects, marks, and the ledger."""
+
+    tables: dict[str, dict[str, Json]] = field(factory=dict)
+    objects: dict[str, CatalogueObject] = field(factory=dict)
+    user_version: int = 0
+    ledger: list[LedgerRow] = field(factory=list)
+
+    def digest_of(self, table: str) -> str:
+        """A digest of a table's rows, in no order."""
+        return hashlib.sha256(repr(sorted(self.tables[table].items())).encode()).hexdigest()
+
+    def digest(self) -> str:
+        """A digest of all rows."""
+        return hashlib.sha256(repr([(table, self.digest_of(table)) for table in sorted(self.tables)]).encode()).hexdigest()
+
+
+@define(kw_only=True)
+class MemoryDatabase:
+    """One database that outlives the targets which work on it."""
+
+    name: str = field(factory=lambda: f"memory-{uuid.uuid4().hex}")
+    contents: Contents = field(factory=Contents)
+    locked_by: str | None = None
+    reachable: bool = True
+    backups: dict[str, Contents] = field(factory=dict)
+
+    def crashed(self) -> None:
+        """The process that held the lock is dead: its lock is gone, and what it had not committed never was."""
+        self.locked_by = None
+
+
+class MemoryTarget:
+    """One side of a pair, in memory. See `target.py` for what the methods promise."""
+
+    def __init__(self, side: SideName, database: MemoryDatabase, *, probe: Probe = no_probe) -> None:
+        self._side: SideName = side
+        self._database = database
+        self._probe = probe
+        self._held: str | None = None
+
+    @property
+    def side(self) -> SideName:
+        """Which side of a migration is run here."""
+        return self._side
+
+    @property
+    def held(self) -> str | None:
+        """The token of the lock that is held."""
+        return self._held
+
+    def hold(self) -> str:
+        """Take the lock; raises Locked (T401) where another target holds it."""
+        self._reach()
+        if self._held is None:
+            if self._database.locked_by is not None:
+                raise Locked("T401", side=self._side, holder=f"token {self._database.locked_by}")
+            self._held = self._database.locked_by = uuid.uuid4().hex
+        return self._held
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        if self._held is not None and self._database.locked_by == self._held:
+            self._database.locked_by = None
+        self._held = None
+
+    def close(self) -> None:
+        """Release."""
+        self.release()
+
+    def ledger(self, migration: str) -> SideLedger:
+        """The ledger's rows of this migration."""
+        return self._ledger_in(self._reach(), migration)
+
+    def whole(self) -> Whole:
+        """The head and all rows."""
+        contents = self._reach()
+        heads = [row for row in contents.ledger if row.direction == HEAD]
+        head = Head(pair=heads[0].pair, log=heads[0].log, token=heads[0].token) if heads else Head()
+        names = {row.migration for row in contents.ledger if row.direction != HEAD}
+        return Whole(
+            head=head,
+            ledgers={name: self._ledger_in(contents, name) for name in sorted(names)},
+            user_version=contents.user_version if self._side == "local" else None,
+        )
+
+    def look(self, work: SideWork, *, content: bool) -> Fingerprint:
+        """Objects and marks; on the local side rows and their digests too."""
+        contents = self._reach()
+        digests = {found.key: found.digest for found in contents.objects.values()}
+        if self._side == "remote":
+            return Fingerprint(objects=digests)
+        return Fingerprint(
+            objects=digests,
+            marks={"user_version": contents.user_version},
+            rows={table: len(rows) for table, rows in contents.tables.items()},
+            content={table: contents.digest_of(table) for table in contents.tables} if content else {},
+        )
+
+    def validate(self, work: SideWork, *, back: bool) -> None:
+        """The version must be one of those that the work begins from."""
+        contents = self._reach()
+        if back:
+            return
+        wanted = work.limits.user_version_from
+        if wanted and contents.user_version not in wanted:
+            raise Blocked(
+                "T201", migration=work.migration, side=self._side, wanted=_either(wanted), actual=contents.user_version
+            )
+
+    def back_up(self, order: Order) -> Mapping[str, Json] | None:
+        """Keep a copy of the contents; None on the remote side."""
+        if self._side == "remote":
+            return None
+        contents = self._reach()
+        name = uuid.uuid4().hex
+        self._database.backups[name] = copy.deepcopy(contents)
+        self._probe("backup:renamed")
+        return {"id": name, "bytes": len(repr(contents)), "sha256": contents.digest(), "verified": True}
+
+    def apply(self, order: Order) -> Changes:
+        """Run the units that are due, each with its ledger row."""
+        self.hold()
+        before = self._catalogue()
+        for due in due_units(order, self.ledger(order.migration)):
+            if due.unit.kind == "single":
+                self._run_single(order, due.step, due.unit)
+            else:
+                self._run_group(order, due.step, due.unit)
+        changes = before.changes_to(self._catalogue())
+        self.release_after_local()
+        return changes
+
+    def confirm(self, order: Order, by: str) -> None:
+        """Add the confirmation row."""
+        self.hold()
+
+        def work(contents: Contents) -> None:
+            contents.ledger.append(confirm_row(order, by))
+
+        self._transaction("confirm", work)
+
+    def undo(self, order: Order) -> Undone:
+        """Take the standing steps back, last first; restores the backup where the local side has no down."""
+        self.hold()
+        ledger = self.ledger(order.migration)
+        steps = units_to_undo(order, ledger)
+        others_wrote = self._others_wrote(steps)
+        how = "down"
+        if self._side == "local" and any(step.unit.down is None for step in steps):
+            how = "restore"
+            self._restore(order, steps, others_wrote)
+        else:
+            for step in steps:
+                self._undo_step(order, step)
+            self._take_confirmations_back(order)
+        after = self.look(order.work, content=True)
+        self.release_after_local()
+        return Undone(how=how, others_wrote=others_wrote, after=after)
+
+    def verify(self, work: SideWork) -> tuple[str, ...]:
+        """Call the migration's own check on the contents."""
+        contents = self._reach()
+        if work.check is not None:
+            _call(work.check, copy.deepcopy(contents), work, "T332", self._side)
+        return ()
+
+    def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
+        """A database in memory runs no queries."""
+        return ()
+
+    def release_after_local(self) -> None:
+        """The local writer lock ends with the commit; the remote lock is kept until `release`."""
+        if self._side == "local":
+            self.release()
+
+    def _reach(self) -> Contents:
+        if not self._database.reachable:
+            raise Unreachable("T221", url=f"the {self._side} database in memory", problem="it is switched off")
+        return self._database.contents
+
+    def _ledger_in(self, contents: Contents, migration: str) -> SideLedger:
+        return SideLedger(rows=tuple(row for row in contents.ledger if row.migration == migration and row.direction != HEAD))
+
+    def _catalogue(self) -> Catalogue:
+        contents = self._database.contents
+        return Catalogue(
+            objects={found.key: found for found in contents.objects.values()},
+            rows={table: len(rows) for table, rows in contents.tables.items()},
+        )
+
+    def _transaction(self, name: str, work: Callable[[Contents], None]) -> None:
+        """Run on a copy and put the copy in place: what fails before that leaves nothing behind."""
+        contents = copy.deepcopy(self._reach())
+        work(contents)
+        self._probe(f"{self._side}:{name}:before-commit")
+        if self._database.locked_by != self._held:
+            raise Locked("T402", side=self._side)
+        self._database.contents = contents
+        self._probe(f"{self._side}:{name}:after-commit")
+
+    def _run_group(self, order: Order, step: int, unit: Unit) -> None:
+        def work(contents: Contents) -> None:
+            before = {"user_version": contents.user_version}
+            _run(unit.up, contents, order, "T331", self._side)
+            if order.work.limits.user_version_to is not None and self._side == "local":
+                contents.user_version = order.work.limits.user_version_to
+            content = contents.digest() if self._side == "local" else ""
+            self._ensure_head(contents, order)
+            contents.ledger.append(up_row(order, step, before=before, content=content))
+
+        self._transaction("group", work)
+
+    def _run_single(self, order: Order, step: int, unit: Unit) -> None:
+        """Open row, statement, done row: three commits, and the statement itself can be cut off half-way."""
+        (statement,) = unit.up
+        assert isinstance(statement, Statement)
+
+        def open_row(contents: Contents) -> None:
+            self._ensure_head(contents, order)
+            existed = _named(statement.text) in contents.objects
+            if not any(row.run == order.run and row.step == step for row in contents.ledger):
+                contents.ledger.append(up_row(order, step, state=OPEN, before={"existed": existed}))
+
+        def half(contents: Contents) -> None:
+            _execute(statement.text, contents, valid=False)
+
+        def whole(contents: Contents) -> None:
+            _execute(statement.text, contents, valid=True)
+
+        def done(contents: Contents) -> None:
+            contents.ledger[:] = [
+                evolve(row, state=DONE) if row.run == order.run and row.step == step else row for row in contents.ledger
+            ]
+
+        self._transaction("open", open_row)
+        self._transaction("half", half)
+        self._transaction("single", whole)
+        self._transaction("done", done)
+
+    def _undo_step(self, order: Order, step: ToUndo) -> None:
+        unit = step.unit
+
+        def work(contents: Contents) -> None:
+            if unit.kind == "single" and unit.down is None:
+                (statement,) = unit.up
+                assert isinstance(statement, Statement)
+                if not json.loads(step.row.before)["existed"]:
+                    contents.objects.pop(_named(statement.text), None)
+            elif unit.down is None:
+                raise Refused("T337", migration=order.migration, step=step.row.step, side=self._side)
+            else:
+                _run(unit.down, contents, order, "T338", self._side)
+            self._version_back(contents, step.row)
+            contents.ledger.append(down_row(order, step.row))
+
+        self._transaction("undo", work)
+
+    def _version_back(self, contents: Contents, row: LedgerRow) -> None:
+        if self._side == "local":
+            contents.user_version = int(json.loads(row.before)["user_version"])
+
+    def _take_confirmations_back(self, order: Order) -> None:
+        rows = self.ledger(order.migration).confirming(order.undoes)
+        if rows:
+            self._transaction("undo", lambda contents: contents.ledger.extend(down_row(order, row) for row in rows))
+
+    def _others_wrote(self, steps: Sequence[ToUndo]) -> bool | None:
+        if self._side == "remote" or not steps:
+            return None
+        return steps[0].row.content != self._database.contents.digest()
+
+    def _restore(self, order: Order, steps: Sequence[ToUndo], others_wrote: bool | None) -> None:
+        if others_wrote and not order.discard_writes:
+            raise Refused("T336", migration=order.migration)
+        if order.backup is None:
+            raise Refused("T337", migration=order.migration, step=steps[0].row.step, side=self._side)
+        image = copy.deepcopy(self._database.backups[str(order.backup["id"])])
+
+        def work(contents: Contents) -> None:
+            ledger = [*contents.ledger, *(down_row(order, step.row) for step in steps)]
+            contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
+            contents.ledger = ledger
+
+        self._transaction("restore", work)
+
+    def _ensure_head(self, contents: Contents, order: Order) -> None:
+        if not any(row.direction == HEAD for row in contents.ledger):
+            contents.ledger.insert(0, head_row(pair=order.pair, log=order.log, token=self._held or ""))
+
+
+def _run(steps: Sequence[Statement | CallableStep], contents: Contents, order: Order, code: str, side: str) -> None:
+    for step in steps:
+        if isinstance(step, CallableStep):
+            _call(order.work.compiled.callables[step.name], contents, order.work, code, side)
+        else:
+            _execute(step.text, contents, valid=True)
+
+
+def _call(function: object, contents: Contents, work: SideWork, code: str, side: str) -> None:
+    """Run a function on contents; whatever it raises is the database's refusal."""
+    try:
+        cast("Callable[[Contents], object]", function)(contents)
+    except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
+        name = getattr(function, "__name__", "function")
+        raise Refused(code, migration=work.migration, side=side, problem=error, statement=f"{name}()") from error
+
+
+def _named(text: str) -> str:
+    words = [word for word in text.replace("(", " ").split() if word.upper() not in ("CONCURRENTLY", "UNIQUE")]
+    return f"{words[1].lower()} {words[2]}"
+
+
+def _execute(text: str, contents: Contents, *, valid: bool) -> None:
+    words = text.split()
+    key = _named(text) if len(words) > 2 else ""
+    kind, _, name = key.partition(" ")
+    match words[0].upper() if key else "":
+        case "CREATE":
+            contents.objects[key] = CatalogueObject(kind=kind, name=name, definition=text, valid=valid)
+        case "DROP":
+            contents.objects.pop(key, None)
+        case _:
+            raise Refused("T361", statement=text)
+
+
+def _either(versions: Sequence[int]) -> str:
+    return " or ".join(str(version) for version in versions)

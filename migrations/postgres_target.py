@@ -1,0 +1,448 @@
+"""The remote side: a PostgreSQL database that others use while it is changed.
+
+One session does everything: it holds the advisory lock of all coordinators, and runs every step. It is opened when first
+needed and never replaced by itself; when it is lost, nobody knows what its last statement did (InDoubt), and whoever calls
+again gets a new session and reads the ledger.
+
+A transactional group commits together with its ledger row. A single statement's row is committed first, as open, with what
+was there before; then the statement; then the row as done. DDL waits for locks only as long as the definition says, and is
+then tried again as a whole, with a pause, because everybody else queues behind a waiting ALTER.
+
+Read next: `postgres_ledger.py`, `concurrent.py` (single statements), `stores/remote_connection.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+from attrs import evolve
+
+from ..events.errors import Blocked, DefinitionError, InDoubt, Refused, TwinstepError
+from ..events.types import Json
+from ..stores.remote_connection import is_lost, open_remote, shown, take_lock
+from ..stores.seam import Probe, no_probe
+from . import postgres_ledger as sql
+from .catalogue import Changes, Fingerprint
+from .concurrent import SingleStatement, parse_single
+from .definition import Query, SideName, StepFunction
+from .ledger import DONE, OPEN, SideLedger
+from .postgres_catalogue import read_catalogue, read_fingerprint
+from .script import CallableStep, CompiledStep, Unit
+from .sql import Statement
+from .steps import Due, ToUndo, confirm_row, down_row, due_units, head_row, units_to_undo, up_row
+from .target import Timing, Undone, Whole
+from .work import Order, SideWork
+
+if TYPE_CHECKING:
+    from ..stores.remote_connection import Remote
+
+REPETITIONS = 5
+MEASURE_SECONDS = 30
+
+# A group that met one of these is tried again as a whole: another session was in the way, nothing is wrong with it.
+PASSING = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+# PostgreSQL's words for "not in a transaction block" and "this procedure may not end the transaction".
+NOT_IN_A_TRANSACTION = (psycopg.errors.ActiveSqlTransaction, psycopg.errors.InvalidTransactionTermination)
+
+
+class PostgresTarget:
+    """The remote side of a pair. See `target.py` for what the methods promise."""
+
+    side: SideName = "remote"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        wait_seconds: float = 0.0,
+        retry_for_seconds: float = 30.0,
+        changes: bool = True,
+        is_pair: bool = False,
+        probe: Probe = no_probe,
+    ) -> None:
+        self._url = url
+        self._wait_seconds = wait_seconds
+        self._retry_for_seconds = retry_for_seconds
+        self._changes = changes
+        self._is_pair = is_pair
+        self._probe = probe
+        self._open: Remote | None = None
+        self._held: str | None = None
+        self._fenced = False
+
+    @property
+    def held(self) -> str | None:
+        """The token of the advisory lock that is held."""
+        return self._held
+
+    def hold(self) -> str:
+        """Take the advisory lock of this database on this target's session."""
+        connection = self._connection()
+        if self._held is None:
+            take_lock(connection, self._wait_seconds, url=self._url)
+            self._held = uuid.uuid4().hex
+            self._fenced = False
+        return self._held
+
+    def release(self) -> None:
+        """End the session, and its lock with it: the one way that leaves nothing to chance."""
+        self.close()
+
+    def close(self) -> None:
+        """End the session."""
+        if self._open is not None:
+            with suppress(psycopg.Error):
+                self._open.close()
+        self._open = None
+        self._held = None
+
+    def ledger(self, migration: str) -> SideLedger:
+        """The ledger's rows of this migration."""
+        with self._asking(migration) as connection:
+            return sql.read(connection, migration)
+
+    def whole(self) -> Whole:
+        """The head and all rows."""
+        with self._asking("") as connection:
+            return sql.read_whole(connection)
+
+    def look(self, work: SideWork, *, content: bool) -> Fingerprint:
+        """The catalogue of the named schemas. Rows of a remote are never read: others write them all the time."""
+        with self._asking(work.migration) as connection:
+            return read_fingerprint(connection, work.limits.schemas)
+
+    def validate(self, work: SideWork, *, back: bool) -> None:
+        """A primary that can be written, and the rights for a ledger. Raises Blocked (T222, T223)."""
+        with self._asking(work.migration) as connection:
+            row = connection.execute(_CIRCUMSTANCES).fetchone()
+        assert row is not None
+        standby, readonly, has_schema, may_create, role = row
+        if standby or readonly == "on":
+            raise Blocked("T222", url=shown(self._url))
+        if self._changes and not has_schema and not may_create:
+            raise Blocked("T223", url=shown(self._url), role=role)
+
+    def back_up(self, order: Order) -> Mapping[str, Json] | None:
+        """None: a shared remote is never restored; its changes are taken back by down steps."""
+        return None
+
+    def apply(self, order: Order) -> Changes:
+        """Run the units that are due, first to last."""
+        self.hold()
+        with self._asking(order.migration) as connection:
+            before = read_catalogue(connection, order.work.limits.schemas)
+            due_now = due_units(order, sql.read(connection, order.migration))
+        self._make_ledger(order)
+        for due in due_now:
+            if due.unit.kind == "single":
+                self._run_single(order, due)
+            else:
+                self._run_group(order, due)
+        with self._asking(order.migration) as connection:
+            return before.changes_to(read_catalogue(connection, order.work.limits.schemas))
+
+    def confirm(self, order: Order, by: str) -> None:
+        """Add the confirmation row; a role without the right to do so relies on the change all the same."""
+        if not self._changes:
+            return
+        self._make_ledger(order)
+        self._transaction(order, "confirm", lambda connection: sql.write(connection, (confirm_row(order, by),)))
+
+    def undo(self, order: Order) -> Undone:
+        """Take the standing steps back, last first, and then the confirmations."""
+        self.hold()
+        ledger = self.ledger(order.migration)
+        steps = units_to_undo(order, ledger)
+        self._make_ledger(order)
+        for step in steps:
+            self._undo_step(order, step)
+        rows = [down_row(order, row) for row in ledger.confirming(order.undoes)]
+        if rows:
+            self._transaction(order, "undo", lambda connection: sql.write(connection, rows))
+        return Undone(how="down")
+
+    def verify(self, work: SideWork) -> tuple[str, ...]:
+        """The migration's own check, in a transaction that is rolled back, and the validity of every index."""
+        with self._asking(work.migration) as connection:
+            catalogue = read_catalogue(connection, work.limits.schemas)
+        invalid = [found.name for found in catalogue.objects.values() if found.kind == "index" and not found.valid]
+        if invalid:
+            problem = f"invalid indexes: {', '.join(sorted(invalid))}"
+            raise Refused("T332", migration=work.migration, side=self.side, problem=problem)
+        if work.check is not None:
+            self._check(work, work.check)
+        return ()
+
+    def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
+        """The plan, and the median of a few runs, each in a transaction that is rolled back."""
+        return tuple(self._measure(query) for query in queries)
+
+    # One step
+
+    def _run_group(self, order: Order, due: Due) -> None:
+        runs_functions = any(isinstance(step, CallableStep) for step in due.unit.up)
+        row = up_row(order, due.step, token=self._held or "")
+
+        def work(connection: Remote) -> None:
+            if runs_functions:
+                sql.write(connection, (evolve(row, state=sql.RUNNING),))
+            self._run(connection, due.unit.up, order, "T331")
+            sql.write(connection, (row,))
+
+        self._transaction(order, "group", work)
+
+    def _run_single(self, order: Order, due: Due) -> None:
+        statement = self._single(due.unit, order)
+        if due.open_row is None:
+            with self._asking(order.migration) as connection:
+                before = statement.look(connection)
+            row = up_row(order, due.step, state=OPEN, token=self._held or "", before=before)
+            self._transaction(order, "open", lambda connection: sql.write(connection, (row,)))
+        else:
+            row = due.open_row
+        self._probe("remote:single:before")
+        with self._statement(order.migration):
+            statement.run(
+                self._connection(), json.loads(row.before), statement_timeout_seconds=order.work.limits.timeout_seconds
+            )
+        self._probe("remote:single:after")
+        self._transaction(order, "done", lambda connection: sql.write(connection, (evolve(row, state=DONE),)))
+
+    def _undo_step(self, order: Order, step: ToUndo) -> None:
+        row, unit = step.row, step.unit
+        undone = down_row(order, row, token=self._held or "")
+        if unit.down is None:
+            self._invert(order, step)
+
+        def work(connection: Remote) -> None:
+            self._run(connection, unit.down or (), order, "T338")
+            sql.write(connection, (undone,))
+
+        self._transaction(order, "undo", work)
+
+    def _invert(self, order: Order, step: ToUndo) -> None:
+        """Take back what has no down of its own: a single statement by its built-in inverse. Raises Refused (T337)."""
+        if step.unit.kind != "single":
+            raise Refused("T337", migration=order.migration, step=step.row.step, side=self.side)
+        statement = self._single(step.unit, order)
+        if not statement.reversible:
+            return  # marked by hand: what it did is for the down of a neighbouring group to take back
+        self._probe("remote:single-undo:before")
+        with self._statement(order.migration):
+            statement.undo(
+                self._connection(), json.loads(step.row.before), statement_timeout_seconds=order.work.limits.timeout_seconds
+            )
+        self._probe("remote:single-undo:after")
+
+    def _single(self, unit: Unit, order: Order) -> SingleStatement:
+        (step,) = unit.up
+        assert isinstance(step, Statement)
+        ask: Callable[[Remote], bool] | None = None
+        if unit.probe is not None:
+            function = order.work.compiled.callables[unit.probe]
+
+            def ask(connection: Remote) -> bool:
+                return bool(self._in_transaction_of_ours(connection, function))
+
+        return parse_single(step.text, probe=ask)
+
+    def _run(self, connection: Remote, steps: Sequence[CompiledStep], order: Order, code: str) -> None:
+        for step in steps:
+            text = step.text if isinstance(step, Statement) else f"{step.name}()"
+            try:
+                if isinstance(step, Statement):
+                    connection.execute(step.text.encode(), prepare=False)
+                else:
+                    self._call(order.work.compiled.callables[step.name], connection, order.work, code)
+            except PASSING:
+                raise
+            except psycopg.Error as error:
+                raise self._refusal(error, order.migration, code, text) from error
+
+    def _call(self, function: StepFunction, connection: Remote, work: SideWork, code: str) -> object:
+        """Run a function inside the open transaction, which it cannot end; whatever it raises is a refusal."""
+        from ..stores.remote_guard import sqlalchemy_connection
+
+        try:
+            with sqlalchemy_connection(connection) as lent:
+                return function(lent)
+        except (TwinstepError, psycopg.Error):
+            raise
+        except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
+            if isinstance(error.__cause__, psycopg.Error) and is_lost(connection, error.__cause__):
+                raise self._in_doubt(error.__cause__, work.migration) from error
+            name = getattr(function, "__name__", "function")
+            raise Refused(code, migration=work.migration, side=self.side, problem=error, statement=f"{name}()") from error
+
+    # Transactions
+
+    def _transaction(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
+        """One fenced transaction; tried again as a whole while others are in its way, within the limit."""
+        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(PASSING),
+                wait=wait_random_exponential(multiplier=0.1, max=2.0),
+                stop=stop_after_delay(self._retry_for_seconds),
+                reraise=True,
+            ):
+                with attempt:
+                    self._once(order, name, work)
+        except PASSING as error:
+            raise self._refusal(error, order.migration, "T331", name) from error
+
+    def _once(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
+        connection = self._connection()
+        limits = order.work.limits
+        try:
+            connection.execute(_BEGIN.format(lock=limits.lock_timeout_seconds, statement=limits.timeout_seconds).encode())
+            sql.fence(connection, self._held or "")
+            work(connection)
+            self._probe(f"remote:{name}:before-commit")
+            connection.execute(b"COMMIT")
+        except BaseException as error:
+            self._abandon(connection)
+            if not isinstance(error, psycopg.Error) or isinstance(error, PASSING):
+                raise
+            raise self._refusal(error, order.migration, "T331", "COMMIT") from error
+        self._probe(f"remote:{name}:after-commit")
+
+    def _abandon(self, connection: Remote) -> None:
+        """Roll back what is open. The error that led here is worth more than one from the rollback."""
+        with suppress(psycopg.Error):
+            if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                connection.execute(b"ROLLBACK")
+
+    def _make_ledger(self, order: Order) -> None:
+        """Once per lock: the ledger is there, and its head holds our token."""
+        token = self.hold()
+        if self._fenced:
+            return
+        connection = self._connection()
+        # Where the remote is a pair by itself its head bears that pair's id; else an id of its own, which all devices share.
+        head = head_row(pair=order.pair if self._is_pair else str(uuid.uuid4()), log=order.log, token=token)
+        try:
+            connection.execute(b"BEGIN")
+            sql.make(connection, head)
+            connection.execute(b"COMMIT")
+        except BaseException as error:
+            self._abandon(connection)
+            if not isinstance(error, psycopg.Error):
+                raise
+            raise self._refusal(error, order.migration, "T331", "the ledger's own tables") from error
+        self._fenced = True
+
+    def _check(self, work: SideWork, check: StepFunction) -> None:
+        connection = self._connection()
+        try:
+            connection.execute(b"BEGIN READ ONLY")
+            self._call(check, connection, work, "T332")
+        except psycopg.Error as error:
+            raise self._refusal(error, work.migration, "T332", "check_remote()") from error
+        finally:
+            self._abandon(connection)
+
+    def _in_transaction_of_ours(self, connection: Remote, function: StepFunction) -> object:
+        from ..stores.remote_guard import sqlalchemy_connection
+
+        connection.execute(b"BEGIN READ ONLY")
+        try:
+            with sqlalchemy_connection(connection) as lent:
+                return function(lent)
+        finally:
+            self._abandon(connection)
+
+    def _measure(self, query: Query) -> Timing:
+        connection = self._connection()
+        times: list[float] = []
+        try:
+            for repetition in range(REPETITIONS + 1):
+                connection.execute(_BEGIN.format(lock=5, statement=MEASURE_SECONDS).encode())
+                if repetition == 0:
+                    rows = connection.execute(b"EXPLAIN (COSTS OFF) " + query.sql.encode()).fetchall()
+                    plan = "\n".join(str(row[0]) for row in rows)
+                else:
+                    began = time.perf_counter()
+                    cursor = connection.execute(query.sql.encode(), prepare=False)
+                    if cursor.description is not None:
+                        cursor.fetchall()
+                    times.append(time.perf_counter() - began)
+                connection.execute(b"ROLLBACK")
+        except psycopg.Error as error:
+            self._abandon(connection)
+            if is_lost(connection, error):
+                raise self._in_doubt(error, query.name) from error
+            problem = error.diag.message_primary or str(error)
+            raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=problem) from error
+        return Timing(name=query.name, side=self.side, milliseconds=1000 * statistics.median(times), plan=plan)
+
+    # The session and its errors
+
+    def _connection(self) -> Remote:
+        if self._open is None:
+            self._open = open_remote(self._url)
+        return self._open
+
+    @contextmanager
+    def _asking(self, migration: str) -> Iterator[Remote]:
+        """A question that changes nothing; a lost session is InDoubt all the same, for the caller must begin anew."""
+        connection = self._connection()
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise self._refusal(error, migration, "T331", "a question of Twinstep's own") from error
+
+    @contextmanager
+    def _statement(self, migration: str) -> Iterator[None]:
+        """Around a single statement: a lost session takes its lock with it."""
+        try:
+            yield
+        except InDoubt:
+            self.close()
+            raise
+        except psycopg.Error as error:
+            raise self._refusal(error, migration, "T331", "a single statement") from error
+
+    def _refusal(self, error: psycopg.Error, migration: str, code: str, statement: str) -> TwinstepError:
+        connection = self._open
+        if connection is None or is_lost(connection, error):
+            return self._in_doubt(error, migration)
+        problem = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
+        if isinstance(error, NOT_IN_A_TRANSACTION):
+            return Refused("T340", migration=migration, problem=problem, statement=_short(statement))
+        return Refused(code, migration=migration, side=self.side, problem=problem, statement=_short(statement))
+
+    def _in_doubt(self, error: psycopg.Error, migration: str) -> InDoubt:
+        self.close()
+        problem = " ".join(str(error).split())
+        return InDoubt("T391", side=self.side, migration=migration or "the migrations", problem=problem)
+
+
+_CIRCUMSTANCES = """
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), to_regnamespace('twinstep') IS NOT NULL,
+    has_database_privilege(current_database(), 'CREATE'), current_user
+"""
+
+_BEGIN = """
+BEGIN;
+SET LOCAL lock_timeout = '{lock}s';
+SET LOCAL statement_timeout = '{statement}s';
+SET LOCAL synchronous_commit = 'on';
+"""
+
+
+def _short(statement: str) -> str:
+    line = " ".join(statement.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."

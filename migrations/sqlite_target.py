@@ -1,0 +1,403 @@
+"""The local side: a SQLite file of a host application, changed in one transaction together with its ledger row.
+
+The writer lock is taken before the first look and held until the change is committed, so that what was validated and
+backed up is exactly what is changed. Reading alone uses a read-only connection, which leaves the file as it is. Foreign keys
+are off while a change runs (with them on, dropping a table deletes its children); afterwards every reference that the
+change broke is found by comparison, and refuses it.
+
+Read next: `sqlite_ledger.py`, `sqlite_catalogue.py`, `stores/local_connection.py` (transactions), `stores/backups.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import statistics
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..events.errors import Blocked, DefinitionError, Refused, TwinstepError
+from ..events.types import Json
+from ..stores.backups import Backup, BackupFolder
+from ..stores.local_connection import (
+    OnConnect,
+    begin_immediate,
+    commit,
+    guarded,
+    open_local,
+    open_to_read,
+    roll_back,
+    set_foreign_keys_off,
+    translate,
+)
+from ..stores.seam import Probe, no_probe
+from . import sqlite_ledger as sql
+from .catalogue import Catalogue, Changes, Fingerprint
+from .definition import Query, SideName, StepFunction
+from .ledger import HEAD, LedgerRow, SideLedger
+from .script import CompiledStep
+from .sql import Statement
+from .sqlite_catalogue import (
+    ForeignKeyViolation,
+    foreign_key_violations,
+    integrity_problems,
+    read_catalogue,
+    read_fingerprint,
+)
+from .steps import ToUndo, down_row, head_row, units_to_undo, up_row
+from .target import Timing, Undone, Whole
+from .work import Order, SideWork
+
+REPETITIONS = 5
+SLOW_SECONDS = 0.5
+BUSY_SECONDS = 5.0
+# How often SQLite asks whether the time is over, in steps of its virtual machine.
+STEPS_BETWEEN_LOOKS = 10_000
+
+
+class SQLiteTarget:
+    """The local side of a pair. See `target.py` for what the methods promise."""
+
+    side: SideName = "local"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        backups: BackupFolder,
+        on_connect: OnConnect | None = None,
+        wait_seconds: float = 0.0,
+        busy_seconds: float = BUSY_SECONDS,
+        probe: Probe = no_probe,
+    ) -> None:
+        self._path = path
+        self._backups = backups
+        self._on_connect = on_connect
+        # Hosts hold the writer lock for moments all the time: that much is waited for without being asked to.
+        self._wait_seconds = max(wait_seconds, busy_seconds)
+        self._probe = probe
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._held: str | None = None
+
+    @property
+    def held(self) -> str | None:
+        """The token of the writer lock that is held."""
+        return self._held
+
+    def hold(self) -> str:
+        """Take SQLite's writer lock (BEGIN IMMEDIATE), foreign keys being off before."""
+        if self._held is None:
+            if self._writer is None:
+                self._writer = open_local(self._path, on_connect=self._on_connect)
+            set_foreign_keys_off(self._writer)
+            begin_immediate(self._writer, self._wait_seconds)
+            self._held = uuid.uuid4().hex
+        return self._held
+
+    def release(self) -> None:
+        """Roll back what is open, and let go of the writer lock and its connection."""
+        if self._writer is not None:
+            roll_back(self._writer)
+            self._writer.close()
+        self._writer = None
+        self._held = None
+
+    def close(self) -> None:
+        """Release, and let go of the reading connection."""
+        self.release()
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+    def ledger(self, migration: str) -> SideLedger:
+        """The ledger's rows of this migration."""
+        with self._asking() as connection:
+            return sql.read(connection, migration)
+
+    def whole(self) -> Whole:
+        """The head, all rows, and user_version."""
+        with self._asking() as connection:
+            return sql.read_whole(connection)
+
+    def look(self, work: SideWork, *, content: bool) -> Fingerprint:
+        """Schema and marks; with `content`, rows and their digests."""
+        with self._asking() as connection:
+            return read_fingerprint(connection, content=content)
+
+    def validate(self, work: SideWork, *, back: bool) -> None:
+        """The version that the work begins from, and nothing pending. Raises Blocked (T201, T202)."""
+        if back:
+            return
+        with self._asking() as connection:
+            (version,) = connection.execute("PRAGMA main.user_version").fetchone()
+            wanted = work.limits.user_version_from
+            if wanted and version not in wanted:
+                shown = " or ".join(str(each) for each in wanted)
+                raise Blocked("T201", migration=work.migration, side=self.side, wanted=shown, actual=version)
+            if work.limits.pending is not None:
+                self._refuse_pending(connection, work, work.limits.pending)
+
+    def back_up(self, order: Order) -> Mapping[str, Json] | None:
+        """Copy the last committed state from beside the lock, and prove the copy."""
+        self.hold()
+        backup = self._backups.back_up(self._path, holder=self._writer, on_connect=self._on_connect, probe=self._probe)
+        return {**backup.to_json(), "verified": True}
+
+    def apply(self, order: Order) -> Changes:
+        """Run the one group in the transaction that holds the lock, account for it, and commit it with its ledger row."""
+        self.hold()
+        connection = self._held_connection()
+        try:
+            with _limited(connection, order.work.limits.timeout_seconds):
+                changes = self._change(connection, order)
+            self._probe("local:group:before-commit")
+            commit(connection, self._wait_seconds)
+        except BaseException:
+            self.release()
+            raise
+        self._probe("local:group:after-commit")
+        self.release()
+        return changes
+
+    def confirm(self, order: Order, by: str) -> None:
+        """Nobody else changes a local database."""
+        raise AssertionError("a local change is never confirmed")
+
+    def undo(self, order: Order) -> Undone:
+        """Run the down steps in one transaction with the ledger; without a down, restore the backup."""
+        self.hold()
+        connection = self._held_connection()
+        try:
+            steps = units_to_undo(order, sql.read(connection, order.migration))
+            others_wrote = bool(steps) and steps[-1].row.content != _token(read_fingerprint(connection))
+            if any(step.unit.down is None for step in steps):
+                return self._restore(order, steps, sql.read_rows(connection))
+            with _limited(connection, order.work.limits.timeout_seconds):
+                for step in steps:
+                    self._undo_step(connection, order, step)
+            after = read_fingerprint(connection)
+            self._probe("local:undo:before-commit")
+            commit(connection, self._wait_seconds)
+        except BaseException:
+            self.release()
+            raise
+        self._probe("local:undo:after-commit")
+        self.release()
+        return Undone(how="down", others_wrote=others_wrote, after=after)
+
+    def verify(self, work: SideWork) -> tuple[str, ...]:
+        """The file is sound, the version is the one wanted, and the migration's own check passes."""
+        with self._asking() as connection:
+            problems = list(integrity_problems(connection))
+            (version,) = connection.execute("PRAGMA main.user_version").fetchone()
+            wanted = work.limits.user_version_to
+            if wanted is not None and version != wanted:
+                problems.append(f"user_version is {version}, not {wanted}")
+            if problems:
+                raise Refused("T332", migration=work.migration, side=self.side, problem="; ".join(problems))
+            if work.check is not None:
+                self._check(connection, work, work.check)
+        return ()
+
+    def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
+        """The plan, and the median of a few runs; whatever a query changes is rolled back."""
+        if not queries:
+            return ()
+        # A query that writes (and is rolled back) needs a connection that could; without the lock none is opened for it.
+        connection = self._writer if self._writer is not None else open_local(self._path, on_connect=self._on_connect)
+        try:
+            return tuple(self._measure(connection, query) for query in queries)
+        finally:
+            if connection is not self._writer:
+                connection.close()
+
+    # The change
+
+    def _change(self, connection: sqlite3.Connection, order: Order) -> Changes:
+        before = read_catalogue(connection)
+        broken = foreign_key_violations(connection)
+        (version,) = connection.execute("PRAGMA main.user_version").fetchone()
+        (unit,) = order.work.script.units
+        self._run(connection, unit.up, order.work, "T331")
+        if order.work.limits.user_version_to is not None:
+            connection.execute(f"PRAGMA main.user_version = {order.work.limits.user_version_to:d}")
+        after = read_catalogue(connection)
+        self._account(connection, order.work, before, after, broken)
+        token = _token(read_fingerprint(connection))
+        row = up_row(order, 1, token=self._held or "", before={"user_version": version}, content=token)
+        sql.write(connection, (self._head(order), row))
+        return before.changes_to(after)
+
+    def _account(
+        self,
+        connection: sqlite3.Connection,
+        work: SideWork,
+        before: Catalogue,
+        after: Catalogue,
+        broken: Counter[ForeignKeyViolation],
+    ) -> None:
+        """What the change may not do without saying so. Raises Refused: T333 broken references, T334 rows that are gone."""
+        declared = {name.lower() for name in work.limits.rows_removed}
+        losses = [
+            f"{table} had {count} rows, would have {after.rows[table]}"
+            for table, count in before.rows.items()
+            if table.lower() not in declared and after.rows.get(table, count) < count
+        ]
+        if losses:
+            raise Refused("T334", migration=work.migration, losses="; ".join(losses))
+        newly = foreign_key_violations(connection) - broken
+        if newly:
+            examples = ", ".join(
+                f"{each.table}({', '.join(each.columns)}) to {each.parent}, row {each.rowid}" for each in list(newly)[:5]
+            )
+            raise Refused("T333", migration=work.migration, count=newly.total(), examples=examples)
+
+    def _undo_step(self, connection: sqlite3.Connection, order: Order, step: ToUndo) -> None:
+        self._run(connection, step.unit.down or (), order.work, "T338")
+        before = json.loads(step.row.before)
+        if "user_version" in before:
+            connection.execute(f"PRAGMA main.user_version = {int(before['user_version']):d}")
+        sql.write(connection, (self._head(order), down_row(order, step.row, token=self._held or "")))
+
+    def _restore(self, order: Order, steps: Sequence[ToUndo], ledger: Sequence[LedgerRow]) -> Undone:
+        """Put the backup back, unless somebody wrote since. The ledger is carried over: restoring does not rewind it."""
+        if order.backup is None:
+            raise Refused("T337", migration=order.migration, step=steps[0].row.step, side=self.side)
+        wrote: list[bool] = []
+
+        def look_who_wrote(connection: sqlite3.Connection) -> None:
+            wrote.append(steps[0].row.content != _token(read_fingerprint(connection)))
+            if wrote[0] and not order.discard_writes:
+                raise Refused("T336", migration=order.migration)
+
+        def carry_the_ledger_over(scratch: sqlite3.Connection) -> None:
+            rows = [row for row in ledger if row.direction != HEAD]
+            undone = [down_row(order, step.row) for step in steps]
+            sql.write(scratch, (head_row(pair=order.pair, log=order.log, token=uuid.uuid4().hex), *rows, *undone))
+
+        self.release()
+        self._close_reader()
+        backup = Backup.from_json(order.backup, folder=self._backups.folder)
+        self._backups.restore(
+            backup,
+            self._path,
+            check=look_who_wrote,
+            prepare=carry_the_ledger_over,
+            on_connect=self._on_connect,
+            probe=self._probe,
+        )
+        return Undone(how="restore", others_wrote=wrote[0])
+
+    def _run(self, connection: sqlite3.Connection, steps: Sequence[CompiledStep], work: SideWork, code: str) -> None:
+        """Each step in turn, none of which can end the transaction. Raises Refused naming the one that was refused."""
+        for step in steps:
+            if isinstance(step, Statement):
+                try:
+                    with guarded(connection):
+                        connection.execute(step.text)
+                except sqlite3.Error as error:
+                    raise self._refusal(error, work, code, step.text) from error
+            else:
+                self._call(connection, work, work.compiled.callables[step.name], code)
+
+    def _call(self, connection: sqlite3.Connection, work: SideWork, function: StepFunction, code: str) -> None:
+        # 0.4 s of import, paid only by migrations with functions.
+        from ..stores.held_sqlalchemy import sqlalchemy_connection
+
+        name = getattr(function, "__name__", "function")
+        try:
+            with sqlalchemy_connection(connection) as lent:
+                function(lent)
+        except TwinstepError:
+            raise
+        except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
+            raise self._refusal(error, work, code, f"{name}()") from error
+
+    def _check(self, connection: sqlite3.Connection, work: SideWork, check: StepFunction) -> None:
+        connection.execute("BEGIN")
+        try:
+            self._call(connection, work, check, "T332")
+        finally:
+            roll_back(connection)
+
+    def _refuse_pending(self, connection: sqlite3.Connection, work: SideWork, query: str) -> None:
+        try:
+            (count,) = connection.execute(query).fetchone()
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise DefinitionError("T341", query=query, migration=work.migration, side=self.side, problem=error) from error
+        if count:
+            raise Blocked("T202", migration=work.migration, count=count, query=query)
+
+    def _measure(self, connection: sqlite3.Connection, query: Query) -> Timing:
+        times: list[float] = []
+        inside = connection.in_transaction
+        connection.execute("SAVEPOINT twinstep_measure" if inside else "BEGIN")
+        try:
+            steps = connection.execute(f"EXPLAIN QUERY PLAN {query.sql}").fetchall()
+            for _ in range(REPETITIONS):
+                began = time.perf_counter()
+                connection.execute(query.sql).fetchall()
+                times.append(time.perf_counter() - began)
+                if times[-1] > SLOW_SECONDS:
+                    break
+        except sqlite3.Error as error:
+            raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=error) from error
+        finally:
+            connection.execute("ROLLBACK TO twinstep_measure" if inside else "ROLLBACK")
+            if inside:
+                connection.execute("RELEASE twinstep_measure")
+        plan = "\n".join(str(step[3]) for step in steps)
+        return Timing(name=query.name, side=self.side, milliseconds=1000 * statistics.median(times), plan=plan)
+
+    # Connections and errors
+
+    @contextmanager
+    def _asking(self) -> Iterator[sqlite3.Connection]:
+        """The connection that holds the lock, or a read-only one."""
+        if self._writer is None and self._reader is None:
+            self._reader = open_to_read(self._path, on_connect=self._on_connect)
+        connection = self._writer if self._writer is not None else self._reader
+        assert connection is not None
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise translate(error, path=str(self._path), doing="reading it") from error
+
+    def _held_connection(self) -> sqlite3.Connection:
+        assert self._writer is not None
+        return self._writer
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+    def _head(self, order: Order) -> LedgerRow:
+        return head_row(pair=order.pair, log=order.log, token=self._held or "")
+
+    def _refusal(self, error: Exception, work: SideWork, code: str, statement: str) -> TwinstepError:
+        line = " ".join(statement.split())
+        short = line if len(line) <= 200 else f"{line[:197]}..."
+        return Refused(code, migration=work.migration, side=self.side, problem=error, statement=short)
+
+
+def _token(look: Fingerprint) -> str:
+    """One digest of all rows: equal as long as nobody wrote."""
+    return hashlib.sha256(json.dumps([dict(look.content), dict(look.rows)], sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _limited(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Interrupt statements that run after the time is over; SQLite then says "interrupted", and the step is refused."""
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, STEPS_BETWEEN_LOOKS)
