@@ -1,0 +1,132 @@
+"""What does not fit together: the log's claims, the two ledgers and the folder, held against each other. Pure.
+
+Some conflicts stop every run (`BLOCKING`): running on would build on something that is not there. The others are shown in
+`status` because a person may want to know. Rows of the run in flight are recovery and never a conflict, and neither is
+what other pairs did to a shared remote.
+
+Read next: `migrations/ledger.py` for the questions asked of a ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from ..events.errors import Conflict
+from ..events.fold import Status
+from ..migrations.definition import SideName
+from ..migrations.ledger import DOWN, SideLedger
+from ..migrations.target import Whole
+from .perform import Defined
+
+BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
+
+
+@frozen(kw_only=True)
+class Known:
+    """What is known of one pair: the folder, the log, and each side that could be read."""
+
+    pair: str | None
+    location: str
+    defined: Mapping[str, Defined]
+    statuses: Mapping[str, Status]
+    wholes: Mapping[SideName, Whole]
+
+    def status(self, migration: str) -> Status:
+        """What the log says of the migration; pending where it says nothing."""
+        return self.statuses.get(migration, Status())
+
+    def ledger(self, side: SideName, migration: str) -> SideLedger | None:
+        """The side's rows of the migration; None where the side could not be read."""
+        whole = self.wholes.get(side)
+        return None if whole is None else whole.ledgers.get(migration, SideLedger())
+
+
+Finder: TypeAlias = "Callable[[Known], Iterator[Conflict]]"
+
+
+def conflicts(known: Known) -> tuple[Conflict, ...]:
+    """All of them, the blocking ones first."""
+    found = [conflict for finder in FINDERS for conflict in finder(known)]
+    return tuple(sorted(found, key=lambda conflict: conflict.kind not in BLOCKING))
+
+
+def _belongs_to_another_log(known: Known) -> Iterator[Conflict]:
+    for side, whole in known.wholes.items():
+        # A remote belongs to whoever is a pair with it; only where it is a pair by itself must the log be its own.
+        if not whole.head.pair or (side == "remote" and "local" in known.wholes):
+            continue
+        if whole.head.pair != known.pair:
+            yield Conflict("T251", kind="foreign_log", side=side, migration="", other=whole.head.log, location=known.location)
+
+
+def _rows_that_the_log_lacks(known: Known) -> Iterator[Conflict]:
+    for side, whole in known.wholes.items():
+        for migration, ledger in whole.ledgers.items():
+            runs = known.status(migration).known_runs
+            for row in ledger.rows:
+                if row.pair == known.pair and row.direction != DOWN and row.run not in runs and ledger.holds((row.run,)):
+                    yield Conflict(
+                        "T252", kind="foreign_log", side=side, migration=migration, run=row.run, location=known.location
+                    )
+                    break
+
+
+def _steps_that_a_ledger_lacks(known: Known) -> Iterator[Conflict]:
+    for migration, status in known.statuses.items():
+        sides: tuple[tuple[SideName, str | None], ...] = (("local", status.local_by), ("remote", status.remote_by))
+        for side, by in sides:
+            ledger = known.ledger(side, migration)
+            if by is None or ledger is None or ledger.whole(by):
+                continue
+            undoing = status.in_flight and status.run is not None and ledger.undid(status.run.run)
+            if not undoing:
+                yield Conflict("T253", kind="behind_log", side=side, migration=migration, run=by)
+
+
+def _not_in_the_folder(known: Known) -> Iterator[Conflict]:
+    seen = set()
+    for side, whole in known.wholes.items():
+        for migration, ledger in whole.ledgers.items():
+            in_flight = known.status(migration).in_flight
+            if migration in known.defined or in_flight or migration in seen or ledger.applied_by() is None:
+                continue
+            seen.add(migration)
+            yield Conflict("T254", kind="unknown", side=side, migration=migration)
+
+
+def _changed_since(known: Known) -> Iterator[Conflict]:
+    for migration, defined in known.defined.items():
+        if known.status(migration).in_flight:
+            continue
+        for side, work in defined.works.items():
+            ledger = known.ledger(side, migration)
+            applied = ledger.applied_by() if ledger is not None else None
+            if applied is not None and applied.checksum != work.checksum:
+                yield Conflict("T255", kind="edited", side=side, migration=migration)
+
+
+def _one_side_only(known: Known) -> Iterator[Conflict]:
+    for migration, defined in known.defined.items():
+        if known.status(migration).in_flight or set(defined.works) != {"local", "remote"}:
+            continue
+        local, remote = known.ledger("local", migration), known.ledger("remote", migration)
+        if local is None or remote is None:
+            continue
+        here, there = local.applied_by(), remote.applied_by()
+        if here is not None and there is None:
+            yield Conflict("T256", kind="local_ahead", migration=migration)
+        elif there is not None and here is None:
+            yield Conflict("T257", kind="remote_ahead", migration=migration, run=there.run)
+
+
+FINDERS: Final[Sequence[Finder]] = (
+    _belongs_to_another_log,
+    _rows_that_the_log_lacks,
+    _steps_that_a_ledger_lacks,
+    _not_in_the_folder,
+    _changed_since,
+    _one_side_only,
+)

@@ -1,0 +1,278 @@
+"""The one loop: observe, decide, perform, append, evolve, until nothing is left to do.
+
+Recovery has no code of its own. A loop that was killed anywhere is begun again from the log and the ledgers, and goes on
+from what they say. The order in which things become durable is: the effect, together with its ledger row; then its events,
+in one append. Between the two lies the only gap, and the first rows of the table close it.
+
+Three kinds of trouble: a refusal (the database, or a check of ours, said no) is recorded and leads back; what cannot be
+reached or is held by somebody else leaves the run as it is; what nobody knows is resolved by reading the ledger on a new
+connection, within a limit, and otherwise left to the next run.
+
+Read next: `decide.py`, `perform.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from attrs import evolve as with_changes
+from attrs import fields_dict, frozen
+
+from ..events import types as e
+from ..events.codec import decode
+from ..events.errors import Blocked, InDoubt, Refused, TwinstepError, Unreachable
+from ..events.fold import Status, authorise, evolve, fold
+from ..events.lifecycle import Effect, Row
+from ..events.types import Event, Recorded
+from ..migrations.ledger import SideLedger
+from ..stores.port import EventStore
+from ..stores.seam import Probe
+from .decide import Observed, Request, decide, has_work, sides_of_rollback
+from .perform import Situation, Worker
+
+Listener: TypeAlias = "Callable[[Recorded], None]"
+
+REMOTE_EFFECTS = frozenset(
+    {Effect.CONFIRM_REMOTE, Effect.START_REMOTE, Effect.APPLY_REMOTE, Effect.VERIFY, Effect.UNDO_REMOTE, Effect.COMPARE}
+)
+
+
+@frozen(kw_only=True)
+class Finished:
+    """Where the loop stopped: the status, and what kept it from going on, or what made it go back; None for neither."""
+
+    status: Status
+    error: TwinstepError | None = None
+    runs: tuple[str, ...] = ()
+
+
+class Loop:
+    """Drives one migration on one pair. Holds what was read and recorded so far; makes no decision of its own."""
+
+    def __init__(
+        self,
+        *,
+        store: EventStore,
+        stream: str,
+        worker: Worker,
+        probe: Probe,
+        listener: Listener,
+        retry_for_seconds: float = 30.0,
+    ) -> None:
+        self._store = store
+        self._stream = stream
+        self._worker = worker
+        self._probe = probe
+        self._listener = listener
+        self._retry_for_seconds = retry_for_seconds
+        self._records: list[Recorded] = store.read(stream)
+        self._status = fold(self._records)
+        self._observed = Observed()
+        self._runs: list[str] = []
+        self._began = False
+        self._reason: TwinstepError | None = None
+
+    def drive(self, request: Request) -> Finished:
+        """Go on until nothing is left to do, or until something keeps the run where it is.
+
+        A remote that is lost in the middle is tried again, with backoff and jitter, within `retry_for_seconds` of the first
+        trouble; each try reads the ledger on a new connection and decides anew.
+        """
+        if request.wish == "finish" and not self._status.in_flight:
+            return self._finished(None)
+        try:
+            return self._go(request)
+        except _RemoteLost:
+            return self._go_on_again(request)
+
+    def _go_on_again(self, request: Request) -> Finished:
+        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(_RemoteLost),
+                wait=wait_random_exponential(multiplier=0.2, max=5.0),
+                stop=stop_after_delay(self._retry_for_seconds),
+                reraise=True,
+            ):
+                with attempt:
+                    return self._go(request)
+        except _RemoteLost as lost:
+            return self._finished(lost.trouble)
+        raise AssertionError("Retrying either returns or raises")
+
+    def _go(self, request: Request) -> Finished:
+        stale = frozenset({"local", "remote"})
+        while True:
+            request = with_changes(request, began=self._began)
+            self._observe(request, stale)
+            row = decide(self._status, self._observed, request)
+            if row is None:
+                return self._finished(self._reason)
+            try:
+                self._step(row, request)
+            except TwinstepError as error:
+                if isinstance(error, (InDoubt, Unreachable)) and row.effect in REMOTE_EFFECTS:
+                    self._worker.targets["remote"].close()
+                    raise _RemoteLost(error) from error
+                if not self._leads_back(row, error):
+                    return self._refused(row, error)
+                self._reason = error
+                self._append_refusal(row, error)
+            self._began = self._began or self._begins(row)
+            stale = _touched(row)
+
+    def _step(self, row: Row, request: Request) -> None:
+        self._probe(f"{row.effect}:before")
+        began = time.perf_counter()
+        events = self._worker.perform(row, self._situation(request))
+        seconds = time.perf_counter() - began
+        self._probe(f"{row.effect}:performed")
+        events[-1] = _timed(events[-1], seconds)
+        self._append(events)
+
+    def _append(self, events: list[Event]) -> None:
+        """Record what was done; the state machine has the last word on whether it may be written."""
+        authorise(self._status, events)
+        records = self._store.append(
+            self._stream, events, expected_version=self._status.version, expected_hash=self._status.last_hash
+        )
+        for record, event in zip(records, events, strict=True):
+            self._status = with_changes(
+                evolve(self._status, event, stream=self._stream), version=record.version, last_hash=record.hash
+            )
+            self._records.append(record)
+            if isinstance(event, e.RunEvent) and event.run not in self._runs:
+                self._runs.append(event.run)
+            self._listener(record)
+
+    def _observe(self, request: Request, stale: frozenset[str]) -> None:
+        """Read the ledgers that the last effect may have changed."""
+        local, remote = self._observed.local, self._observed.remote
+        targets, migration = self._worker.targets, self._worker.defined.id
+        if "local" in targets and "local" in stale:
+            local = targets["local"].ledger(migration)
+        if "remote" in targets and "remote" in stale:
+            remote = self._observe_remote(request, migration)
+        self._observed = Observed(local=local, remote=remote, lock=self._worker.lock())
+
+    def _observe_remote(self, request: Request, migration: str) -> SideLedger | None:
+        if not self._needs_remote(request):
+            return None
+        try:
+            return self._worker.targets["remote"].ledger(migration)
+        except (Unreachable, InDoubt):
+            # The effect that needs it meets the same trouble and says so; one that does not need it can go on.
+            return None
+
+    def _needs_remote(self, request: Request) -> bool:
+        status = self._status
+        if status.in_flight:
+            skipped = status.run is not None and (status.run.skip_remote or request.skip_remote) and not status.remote_started
+            return has_work(status, "remote") and not skipped
+        skip = request.skip_remote or self._worker.remote_role == "skip"
+        return "remote" in self._worker.defined.works and not (skip and request.wish == "apply")
+
+    def _situation(self, request: Request) -> Situation:
+        backup, validated = None, None
+        undone = self._status.undone_runs()
+        for record in self._records:
+            if record.type == "BackedUp":
+                event = decode(record)
+                assert isinstance(event, e.BackedUp)
+                if self._status.run is not None and event.run == self._status.run.run:
+                    backup = event.backup
+            elif record.type == "Validated":
+                event = decode(record)
+                assert isinstance(event, e.Validated)
+                # The first undone run's own look is the one that rolled back must equal; within a run the last one counts.
+                if undone and event.run == undone[0]:
+                    validated = event
+        return Situation(status=self._status, observed=self._observed, request=request, backup=backup, validated=validated)
+
+    def _leads_back(self, row: Row, error: TwinstepError) -> bool:
+        """Whether a refused effect is recorded and compensated; otherwise the run stays where it is."""
+        if not row.refusable or self._begins(row) or not isinstance(error, (Refused, Blocked)):
+            return False
+        irreversible = self._status.run is not None and self._status.run.irreversible
+        return not (row.effect is Effect.VERIFY and irreversible and self._remote_stands())
+
+    def _remote_stands(self) -> bool:
+        return self._status.remote_by is not None
+
+    def _append_refusal(self, row: Row, error: TwinstepError) -> None:
+        assert self._status.run is not None
+        run = self._status.run.run
+        # What stands has to be read anew: the effect may have been refused half-way.
+        self._observe(Request(wish="finish"), frozenset({"local", "remote"}))
+        sides = sides_of_rollback(self._status, self._observed)
+        self._release_local()
+        self._append([self._failed(row, error, run), e.RollbackStarted(run=run, reason="refused", sides=sides)])
+
+    def _refused(self, row: Row, error: TwinstepError) -> Finished:
+        """The run stays as it is. What was refused is noted, identical refusals once; circumstances are not."""
+        if self._begins(row):
+            self._release_local()
+            self._note_validation(error)
+        elif isinstance(error, Refused) and self._status.run is not None:
+            self._note_failure(row, error, self._status.run.run)
+        return self._finished(error)
+
+    def _note_validation(self, error: TwinstepError) -> None:
+        checksums = self._worker.defined.checksums()
+        if self._records and self._records[-1].type == "ValidationFailed":
+            last = decode(self._records[-1])
+            assert isinstance(last, e.ValidationFailed)
+            if (last.code, last.message, dict(last.checksums)) == (error.code, str(error), checksums):
+                return
+        run = self._worker.new_run_id()
+        self._append([e.ValidationFailed(run=run, code=error.code, message=str(error), checksums=checksums)])
+
+    def _note_failure(self, row: Row, error: TwinstepError, run: str) -> None:
+        failed = self._failed(row, error, run)
+        last = self._status.failure
+        if last is None or (last.effect, last.code, last.message) != (failed.effect, failed.code, failed.message):
+            self._append([failed])
+
+    def _failed(self, row: Row, error: TwinstepError, run: str) -> e.StepFailed:
+        side = "remote" if "REMOTE" in row.effect else str(error.details.get("side", "local"))
+        return e.StepFailed(
+            run=run, effect=str(row.effect), side=side, code=error.code, message=str(error), next_step=error.next_step
+        )
+
+    def _release_local(self) -> None:
+        local = self._worker.targets.get("local")
+        if local is not None:
+            local.release()
+
+    def _begins(self, row: Row) -> bool:
+        return row.events[0] == "RunStarted"
+
+    def _finished(self, error: TwinstepError | None) -> Finished:
+        return Finished(status=self._status, error=error, runs=tuple(self._runs))
+
+
+def _touched(row: Row) -> frozenset[str]:
+    """The sides whose ledger an effect may have changed, or whose lock it may have taken."""
+    if row.effect in (Effect.VALIDATE, Effect.RECORD, Effect.GIVE_UP):
+        return frozenset({"local", "remote"})
+    sides = {"local"} if "LOCAL" in row.effect else set()
+    return frozenset(sides | ({"remote"} if "REMOTE" in row.effect else set()))
+
+
+def _timed(event: Event, seconds: float) -> Event:
+    """The event with how long its effect took, where it has a place for that."""
+    if "seconds" not in fields_dict(type(event)):
+        return event
+    changes: dict[str, Any] = {"seconds": round(seconds, 6)}
+    return with_changes(event, **changes)
+
+
+class _RemoteLost(Exception):
+    """The remote was lost while it was needed; what was appended stands, and the loop can be begun again."""
+
+    def __init__(self, trouble: TwinstepError) -> None:
+        super().__init__(str(trouble))
+        self.trouble = trouble

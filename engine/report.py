@@ -1,0 +1,264 @@
+"""What the coordinator answers: frozen values that mirror the JSON of the command, each number read from the log.
+
+A run's report is made from its events alone, so that `history` tells of a run of last year what `migrate` told on the day.
+Pure. Read next: `coordinator.py` (who makes them), `cli/` (who shows them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias, cast
+
+from attrs import field, frozen
+
+from ..events import types as e
+from ..events.codec import decode
+from ..events.errors import TwinstepError
+from ..events.fold import Status, evolve
+from ..events.lifecycle import TABLE, State
+from ..events.types import Event, Json, Recorded
+
+EFFECT_OF: Final[Mapping[str, str]] = {
+    row.events[-1]: str(row.effect) for row in reversed(TABLE) if str(row.effect) not in ("RECORD", "ACCEPT")
+}
+
+
+@frozen(kw_only=True)
+class StepTime:
+    """One effect of a run and how long it took, in seconds."""
+
+    effect: str
+    seconds: float
+
+
+@frozen(kw_only=True)
+class QueryTime:
+    """One query of the migration, before and after: medians in milliseconds."""
+
+    name: str
+    side: str
+    before_ms: float
+    after_ms: float
+    plan_changed: bool
+
+
+@frozen(kw_only=True)
+class ErrorReport:
+    """What went wrong in a run: a stable code, the text for people, and what to do next."""
+
+    code: str
+    message: str
+    next_step: str
+
+
+@frozen(kw_only=True)
+class RunReport:
+    """One run of one migration, from its events. Times are UTC, ISO 8601 with zone; `ended_at` is None while in flight."""
+
+    run: str
+    migration: str
+    direction: str
+    state: str
+    started_at: str
+    ended_at: str | None = None
+    seconds: float = 0.0
+    steps: tuple[StepTime, ...] = ()
+    local: Mapping[str, Json] = field(factory=dict)
+    remote: Mapping[str, Json] = field(factory=dict)
+    remote_skipped: bool = False
+    queries: tuple[QueryTime, ...] = ()
+    backup: Mapping[str, Json] | None = None
+    findings: tuple[str, ...] = ()
+    error: ErrorReport | None = None
+
+
+@frozen(kw_only=True)
+class Report:
+    """What `migrate`, `resume` and `roll_back` answer. `exit_code` is the command's, `error` what it stopped at."""
+
+    outcome: str
+    runs: tuple[RunReport, ...] = ()
+    exit_code: int = 0
+    error: ErrorReport | None = None
+
+
+@frozen(kw_only=True)
+class InFlight:
+    """A run that has begun and not ended."""
+
+    run: str
+    migration: str
+    state: str
+    since: str
+
+
+@frozen(kw_only=True)
+class SideReport:
+    """How one database stands; `applied` is read from its ledger. `reachable` is None where there is no such database."""
+
+    reachable: bool | None
+    applied: tuple[str, ...] = ()
+    user_version: int | None = None
+    role: str | None = None
+    problem: str | None = None
+
+
+@frozen(kw_only=True)
+class MigrationReport:
+    """One migration on this pair: the state from the log, and how each side stands."""
+
+    id: str
+    state: str
+    local_status: str
+    remote_status: str
+    checksum: str
+    runs: int
+
+
+@frozen(kw_only=True)
+class ConflictReport:
+    """Something that does not fit together, in the contract's words, and what to do about it."""
+
+    kind: str
+    migration: str
+    message: str
+    next_step: str
+
+
+@frozen(kw_only=True)
+class StatusReport:
+    """Where both sides stand."""
+
+    pair: str | None
+    needs_migration: bool
+    in_flight: InFlight | None
+    local: SideReport
+    remote: SideReport
+    pending: tuple[str, ...] = ()
+    migrations: tuple[MigrationReport, ...] = ()
+    conflicts: tuple[ConflictReport, ...] = ()
+
+
+@frozen(kw_only=True)
+class PlannedStep:
+    """One unit that would run: on which side, how, and its statements."""
+
+    side: str
+    kind: str
+    statements: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class PlannedMigration:
+    """One migration that would run."""
+
+    id: str
+    description: str
+    steps: tuple[PlannedStep, ...]
+
+
+def error_report(error: TwinstepError) -> ErrorReport:
+    """An error as data."""
+    return ErrorReport(code=error.code, message=f"{error.condition} {error.effect}", next_step=error.next_step)
+
+
+def run_reports(records: Sequence[Recorded]) -> tuple[RunReport, ...]:
+    """All attempts of one stream, also the failed ones, in the order in which they began."""
+    runs: dict[str, list[Recorded]] = {}
+    states: dict[str, State] = {}
+    status = Status()
+    for record in records:
+        event = decode(record)
+        status = evolve(status, event, stream=record.stream)
+        if isinstance(event, e.RunEvent):
+            runs.setdefault(event.run, []).append(record)
+            states[event.run] = _state_of(event, status)
+    return tuple(run_report(own, str(states[run])) for run, own in runs.items())
+
+
+def _state_of(event: Event, status: Status) -> State:
+    """A run's own state: one that was rolled back stays so, also where the migration is as an earlier run left it."""
+    if isinstance(event, e.ValidationFailed):
+        return State.PENDING
+    return State.ROLLED_BACK if isinstance(event, e.RolledBack) else status.state
+
+
+def run_report(records: Sequence[Recorded], state: str) -> RunReport:
+    """The report of one run, from its events."""
+    events = [decode(record) for record in records]
+    first, last = records[0], records[-1]
+    started = next((event for event in events if isinstance(event, e.RunStarted)), None)
+    before: Sequence[Mapping[str, Json]] = ()
+    after: Sequence[Mapping[str, Json]] = ()
+    values: dict[str, Json] = {}
+    findings: list[str] = []
+    for event in events:
+        match event:
+            case e.Validated(queries=queries):
+                before = queries
+            case e.Verified(queries=queries, findings=found):
+                after = queries
+                findings += found
+            case e.BackedUp(backup=backup):
+                values["backup"] = backup
+            case e.LocalApplied(changes=changes):
+                values["local"] = changes
+            case e.RemoteApplied(changes=changes):
+                values["remote"] = changes
+            case e.VerificationAccepted(differences=differences):
+                findings += [f"accepted: {difference}" for difference in differences]
+            case _:
+                pass
+    steps = tuple(_steps(events))
+    return RunReport(
+        run=cast("e.RunEvent", events[0]).run,
+        migration=first.stream.partition("/")[2],
+        direction=started.direction if started is not None else e.APPLY,
+        state=state,
+        started_at=first.recorded_at,
+        ended_at=last.recorded_at if state in ("verified", "rolled_back", "pending") else None,
+        seconds=round(sum(step.seconds for step in steps), 3),
+        steps=steps,
+        local=cast("Mapping[str, Json]", values.get("local") or {}),
+        remote=cast("Mapping[str, Json]", values.get("remote") or {}),
+        remote_skipped=any(isinstance(event, e.RemoteSkipped) for event in events),
+        queries=tuple(_query_times(before, after)),
+        backup=cast("Mapping[str, Json] | None", values.get("backup")),
+        findings=tuple(findings),
+        error=_error_of(events),
+    )
+
+
+def _steps(events: Iterable[Event]) -> Iterable[StepTime]:
+    for event in events:
+        if isinstance(event, e.StepFailed):
+            yield StepTime(effect=event.effect, seconds=round(event.seconds, 3))
+        elif hasattr(event, "seconds") and type(event).__name__ in EFFECT_OF:
+            yield StepTime(effect=EFFECT_OF[type(event).__name__], seconds=round(event.seconds, 3))
+
+
+Times: TypeAlias = "Sequence[Mapping[str, Json]]"
+
+
+def _query_times(before: Times, after: Times) -> Iterable[QueryTime]:
+    earlier = {(each["side"], each["name"]): each for each in before}
+    for now in after:
+        was = earlier.get((now["side"], now["name"]))
+        if was is None:
+            continue
+        yield QueryTime(
+            name=str(now["name"]),
+            side=str(now["side"]),
+            before_ms=float(cast("float", was["milliseconds"])),
+            after_ms=float(cast("float", now["milliseconds"])),
+            plan_changed=was["plan"] != now["plan"],
+        )
+
+
+def _error_of(events: Sequence[Event]) -> ErrorReport | None:
+    for event in reversed(events):
+        if isinstance(event, e.StepFailed):
+            return ErrorReport(code=event.code, message=event.message, next_step=event.next_step)
+        if isinstance(event, e.ValidationFailed):
+            return ErrorReport(code=event.code, message=event.message, next_step="")
+    return None

@@ -1,0 +1,253 @@
+"""What one call of the coordinator works with: the log, the targets and the pair, opened for the call and closed after it.
+
+Nothing stays open between calls: no connection, no thread, no lock. A call that only reads makes no file and no folder, and
+opens the local database and the log read-only.
+
+Read next: `coordinator.py` (the calls), `loop.py` (what a writing call drives).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import define, field, frozen
+
+from ..events.errors import ConfigurationError, InDoubt, TwinstepError, Unreachable
+from ..events.fold import Status, fold
+from ..events.types import Recorded
+from ..migrations.definition import Migration, SideName, in_order
+from ..migrations.memory_target import MemoryDatabase, MemoryTarget
+from ..migrations.target import Target, Whole
+from ..migrations.work import work_of
+from ..stores.port import Clock, EventStore, utc_now
+from ..stores.seam import Probe, no_probe
+from .conflicts import Known
+from .perform import SIDES, Defined
+
+if TYPE_CHECKING:
+    from ..stores.local_connection import OnConnect
+
+MigrationSource: TypeAlias = "str | Path | Sequence[Migration]"
+Listener: TypeAlias = "Callable[[Recorded], None]"
+
+
+def _silent(record: Recorded) -> None:
+    """Nobody listens."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything that a coordinator was given. Paths are as given; `local_path` resolves links."""
+
+    local: str | Path | MemoryDatabase | None = None
+    remote: str | MemoryDatabase | None = None
+    migrations: MigrationSource
+    log: str | EventStore | None = None
+    state_dir: str | Path | None = None
+    remote_role: str = "apply"
+    wait_seconds: float = 0.0
+    retry_for_seconds: float = 30.0
+    keep_days: int = 30
+    on_event: Listener = _silent
+    on_local_connect: OnConnect | None = None
+    clock: Clock = utc_now
+    probe: Probe = no_probe
+
+    def __attrs_post_init__(self) -> None:
+        if self.remote_role not in ("apply", "require", "skip"):
+            raise ConfigurationError("T141", setting="remote role", value=self.remote_role, choices="apply, require or skip")
+        if self.local is None and self.remote is None:
+            raise ConfigurationError("T142")
+
+    @property
+    def local_path(self) -> Path | None:
+        """The local database's file, links resolved; None where there is none, or where it is in memory."""
+        if self.local is None or isinstance(self.local, MemoryDatabase):
+            return None
+        if str(self.local) == ":memory:":
+            raise ConfigurationError("T143")
+        return Path(self.local).resolve()
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the log, the backups and the lock are."""
+        if self.state_dir is not None:
+            return Path(self.state_dir)
+        path = self.local_path
+        return Path(".twinstep") if path is None else path.with_name(f"{path.name}.twinstep")
+
+    def pair_key(self) -> str:
+        """What the log knows this pair by."""
+        if isinstance(self.local, MemoryDatabase):
+            return self.local.name
+        path = self.local_path
+        if path is not None:
+            return str(path)
+        if isinstance(self.remote, MemoryDatabase):
+            return self.remote.name
+        from ..stores.remote_connection import key_of
+
+        assert self.remote is not None
+        return key_of(self.remote)
+
+
+@define(kw_only=True)
+class Session:
+    """What one call holds open."""
+
+    settings: Settings
+    store: EventStore
+    targets: Mapping[SideName, Target]
+    defined: Mapping[str, Defined]
+    migrations: Mapping[str, Migration]
+    pair: str | None
+    problems: dict[SideName, TwinstepError] = field(factory=dict)
+
+    def stream(self, migration: str) -> str:
+        """The name of the migration's stream on this pair."""
+        return f"{self.pair}/{migration}"
+
+    def statuses(self) -> dict[str, Status]:
+        """What the log says of each migration of this pair that it has a stream for."""
+        prefix = f"{self.pair}/"
+        names = [name for name in self.store.streams() if name.startswith(prefix)]
+        return {name.removeprefix(prefix): fold(self.store.read(name)) for name in names}
+
+    def known(self, *, with_remote: bool = True) -> Known:
+        """Everything that can be read of this pair now. A side that cannot is left out, and why is in `problems`."""
+        wholes: dict[SideName, Whole] = {}
+        for side in SIDES:
+            if side not in self.targets or (side == "remote" and not with_remote):
+                continue
+            try:
+                wholes[side] = self.targets[side].whole()
+            except (Unreachable, InDoubt) as error:
+                self.problems[side] = error
+        return Known(
+            pair=self.pair,
+            location=self.store.location,
+            defined=self.defined,
+            statuses=self.statuses() if self.pair is not None else {},
+            wholes=wholes,
+        )
+
+
+@contextmanager
+def session(settings: Settings, migrations: Sequence[Migration], *, writes: bool) -> Iterator[Session]:
+    """Open what a call needs. Raises DefinitionError for a migration that cannot be compiled, and what opening raises."""
+    defined = {migration.id: define_migration(migration) for migration in migrations}
+    store = open_store(settings, writes=writes)
+    targets: dict[SideName, Target] = {}
+    try:
+        targets.update(open_targets(settings))
+        yield Session(
+            settings=settings,
+            store=store,
+            targets=targets,
+            defined=defined,
+            migrations={migration.id: migration for migration in migrations},
+            pair=_pair(settings, store, targets, writes=writes),
+        )
+    finally:
+        for target in targets.values():
+            target.close()
+        if store is not settings.log:
+            store.close()
+
+
+def load(source: MigrationSource) -> tuple[Migration, ...]:
+    """The migrations in order, from a folder or as given. Raises DefinitionError."""
+    if isinstance(source, str | Path):
+        from ..migrations.loader import load_folder
+
+        return load_folder(Path(source))
+    return in_order(source)
+
+
+def check_local(settings: Settings) -> None:
+    """See that the local database is there and is one, before anything is made beside it. Raises what opening raises."""
+    path = settings.local_path
+    if path is not None:
+        from ..stores.local_connection import open_to_read
+
+        open_to_read(path, on_connect=settings.on_local_connect).close()
+
+
+def define_migration(migration: Migration) -> Defined:
+    """The migration with both sides compiled. Raises DefinitionError."""
+    works = {side: work for side in SIDES if (work := work_of(migration, side)) is not None}
+    return Defined(id=migration.id, works=works, queries=migration.queries, irreversible=migration.irreversible)
+
+
+def open_store(settings: Settings, *, writes: bool) -> EventStore:
+    """The log: as given, in memory, or a SQLite file."""
+    log = settings.log
+    if log is not None and not isinstance(log, str):
+        return log
+    if log == "memory:":
+        from ..stores.memory import MemoryEventStore
+
+        return MemoryEventStore(clock=settings.clock, probe=settings.probe)
+    from ..stores.sqlite_events import SQLiteEventStore
+
+    path = settings.state_folder / "log.db" if log is None else log_path(log)
+    return SQLiteEventStore(path, clock=settings.clock, readonly=not writes, probe=settings.probe)
+
+
+def log_path(url: str) -> Path:
+    """The file of a log given as `sqlite:///path`. Raises ConfigurationError (T144) for another kind of URL."""
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or not path:
+        raise ConfigurationError("T144", log=url.partition("://")[0])
+    return Path(path)
+
+
+def open_targets(settings: Settings) -> dict[SideName, Target]:
+    """The two sides, as far as there are any; none of them connects yet."""
+    targets: dict[SideName, Target] = {}
+    if isinstance(settings.local, MemoryDatabase):
+        targets["local"] = MemoryTarget("local", settings.local, probe=settings.probe)
+    elif settings.local_path is not None:
+        from ..migrations.sqlite_target import SQLiteTarget
+        from ..stores.backups import BackupFolder
+
+        targets["local"] = SQLiteTarget(
+            settings.local_path,
+            backups=BackupFolder(settings.state_folder / "backups", clock=settings.clock),
+            on_connect=settings.on_local_connect,
+            wait_seconds=settings.wait_seconds,
+            probe=settings.probe,
+        )
+    if isinstance(settings.remote, MemoryDatabase):
+        targets["remote"] = MemoryTarget("remote", settings.remote, probe=settings.probe)
+    elif settings.remote is not None:
+        from ..migrations.postgres_target import PostgresTarget
+
+        targets["remote"] = PostgresTarget(
+            settings.remote,
+            wait_seconds=settings.wait_seconds,
+            retry_for_seconds=settings.retry_for_seconds,
+            changes=settings.remote_role == "apply",
+            is_pair=settings.local is None,
+            probe=settings.probe,
+        )
+    return targets
+
+
+def _pair(settings: Settings, store: EventStore, targets: Mapping[SideName, Target], *, writes: bool) -> str | None:
+    """The pair's id: what the database itself says, where the log knows it (its file was moved); else the log's, by key.
+
+    A remote without a local file is a pair by itself, and its own head row names it. Only a writing call draws a new id.
+    """
+    own = targets.get("local") or targets["remote"]
+    try:
+        named = own.whole().head.pair
+    except (Unreachable, InDoubt):
+        named = ""
+    if named and store.knows_pair(named):
+        return named
+    key = settings.pair_key()
+    return store.register_pair(key) if writes else store.pair_of(key)
