@@ -16,8 +16,9 @@ from attrs import frozen
 
 from ..events.errors import Conflict
 from ..events.fold import Status
+from ..events.lifecycle import State
 from ..migrations.definition import SideName
-from ..migrations.ledger import DOWN, SideLedger
+from ..migrations.ledger import SideLedger
 from ..migrations.target import Whole
 from .perform import Defined
 
@@ -26,12 +27,16 @@ BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
 
 @frozen(kw_only=True)
 class Known:
-    """What is known of one pair: the folder, the log, and each side that could be read."""
+    """What is known of one pair: the folder, the log, and each side that could be read.
+
+    `hashes` are those of a migration's events, first to last.
+    """
 
     pair: str | None
     location: str
     defined: Mapping[str, Defined]
     statuses: Mapping[str, Status]
+    hashes: Mapping[str, Sequence[str]]
     wholes: Mapping[SideName, Whole]
 
     def status(self, migration: str) -> Status:
@@ -65,11 +70,26 @@ def _belongs_to_another_log(known: Known) -> Iterator[Conflict]:
 def _rows_that_the_log_lacks(known: Known) -> Iterator[Conflict]:
     for side, whole in known.wholes.items():
         for migration, ledger in whole.ledgers.items():
-            runs = known.status(migration).known_runs
+            status = known.status(migration)
             for row in ledger.rows:
-                if row.pair == known.pair and row.direction != DOWN and row.run not in runs and ledger.holds((row.run,)):
+                if row.pair == known.pair and row.run not in status.known_runs | status.adopted_runs:
                     yield Conflict(
                         "T252", kind="foreign_log", side=side, migration=migration, run=row.run, location=known.location
+                    )
+                    break
+
+
+def _events_that_the_log_lost(known: Known) -> Iterator[Conflict]:
+    """Each ledger row says where the stream stood when it was written: a log that was cut off since is not there any more."""
+    for side, whole in known.wholes.items():
+        for migration, ledger in whole.ledgers.items():
+            hashes, runs = known.hashes.get(migration, ()), known.status(migration).known_runs
+            for row in ledger.rows:
+                if row.pair != known.pair or row.run not in runs or not row.stream_hash:
+                    continue
+                if len(hashes) < row.stream_version or hashes[row.stream_version - 1] != row.stream_hash:
+                    yield Conflict(
+                        "T258", kind="foreign_log", side=side, migration=migration, run=row.run, location=known.location
                     )
                     break
 
@@ -81,7 +101,7 @@ def _steps_that_a_ledger_lacks(known: Known) -> Iterator[Conflict]:
             ledger = known.ledger(side, migration)
             if by is None or ledger is None or ledger.whole(by):
                 continue
-            undoing = status.in_flight and status.run is not None and ledger.undid(status.run.run)
+            undoing = status.run is not None and status.state is State.ROLLING_BACK and ledger.undid(status.run.run)
             if not undoing:
                 yield Conflict("T253", kind="behind_log", side=side, migration=migration, run=by)
 
@@ -125,6 +145,7 @@ def _one_side_only(known: Known) -> Iterator[Conflict]:
 FINDERS: Final[Sequence[Finder]] = (
     _belongs_to_another_log,
     _rows_that_the_log_lacks,
+    _events_that_the_log_lost,
     _steps_that_a_ledger_lacks,
     _not_in_the_folder,
     _changed_since,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import evolve
 
+from ..events.chain import check_stream
 from ..events.errors import Blocked, Conflict, Defect, DefinitionError, InputError, Locked, LogDamaged, TwinstepError
 from ..events.fold import Status
 from ..events.lifecycle import State
@@ -228,7 +229,12 @@ class Coordinator:
         return driver.report()
 
     def _refuse_conflicts(self, opened: Session, *, skip_remote: bool) -> None:
-        """Promise 1: where the log and the ledgers do not fit together, nothing is run. Raises the first blocking Conflict."""
+        """Promise 1: on a damaged log, and where the log and the ledgers do not fit together, nothing is run.
+
+        Raises LogDamaged, or the first blocking Conflict.
+        """
+        for records in opened.histories().values():
+            check_stream(records)
         skip = skip_remote or self._settings.remote_role == "skip"
         for conflict in conflicts(opened.known(with_remote=not skip)):
             if conflict.kind in BLOCKING:

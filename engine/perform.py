@@ -26,7 +26,7 @@ from ..events.types import Event, Json
 from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import Query, SideName
 from ..migrations.target import Target, Timing
-from ..migrations.work import Order, SideWork, recorded_work
+from ..migrations.work import Order, SideWork, recorded_work, with_down_of
 from .decide import Observed, Request, has_work, sides_of_rollback
 
 SIDES: tuple[SideName, ...] = ("local", "remote")
@@ -340,17 +340,32 @@ class Worker:
 
     def _undo_remote(self, row: Row, situation: Situation) -> list[Event]:
         undoes = situation.status.undone_runs()
+        order, corrected = self._undo_order("remote", situation)
         self.targets["remote"].hold()
-        self.targets["remote"].undo(self._order("remote", situation))
-        return [e.RemoteUndone(run=situation.run.run, undoes=undoes)]
+        self.targets["remote"].undo(order)
+        return [*corrected, e.RemoteUndone(run=situation.run.run, undoes=undoes)]
 
     def _undo_local(self, row: Row, situation: Situation) -> list[Event]:
         undoes = situation.status.undone_runs()
-        undone = self.targets["local"].undo(self._order("local", situation))
+        order, corrected = self._undo_order("local", situation)
+        undone = self.targets["local"].undo(order)
         after = undone.after.to_json() if undone.after is not None else None
         return [
-            e.LocalUndone(run=situation.run.run, undoes=undoes, how=undone.how, others_wrote=undone.others_wrote, after=after)
+            *corrected,
+            e.LocalUndone(run=situation.run.run, undoes=undoes, how=undone.how, others_wrote=undone.others_wrote, after=after),
         ]
+
+    def _undo_order(self, side: SideName, situation: Situation) -> tuple[Order, list[Event]]:
+        """The order by the recorded down steps; once one was refused, by those of the folder, where they were corrected."""
+        order = self._order(side, situation)
+        defined, failure = self.defined.works.get(side), situation.status.failure
+        refused = failure is not None and failure.effect in (Effect.UNDO_LOCAL, Effect.UNDO_REMOTE)
+        if not refused or defined is None or defined.checksum != order.work.checksum:
+            return order, []
+        work = with_down_of(order.work, defined)
+        if work.script == order.work.script:
+            return order, []
+        return evolve(order, work=work), [e.DownReplaced(run=situation.run.run, side=side, down=work.script.to_json())]
 
     def _compare(self, row: Row, situation: Situation) -> list[Event]:
         differences = self._differences(situation)

@@ -110,11 +110,15 @@ class Session:
         """The name of the migration's stream on this pair."""
         return f"{self.pair}/{migration}"
 
-    def statuses(self) -> dict[str, Status]:
-        """What the log says of each migration of this pair that it has a stream for."""
+    def histories(self) -> dict[str, list[Recorded]]:
+        """The events of each migration of this pair that the log has a stream for."""
         prefix = f"{self.pair}/"
         names = [name for name in self.store.streams() if name.startswith(prefix)]
-        return {name.removeprefix(prefix): fold(self.store.read(name)) for name in names}
+        return {name.removeprefix(prefix): self.store.read(name) for name in names}
+
+    def statuses(self) -> dict[str, Status]:
+        """What the log says of each migration of this pair."""
+        return {migration: fold(records) for migration, records in self.histories().items()}
 
     def known(self, *, with_remote: bool = True) -> Known:
         """Everything that can be read of this pair now. A side that cannot is left out, and why is in `problems`."""
@@ -126,11 +130,13 @@ class Session:
                 wholes[side] = self.targets[side].whole()
             except (Unreachable, InDoubt) as error:
                 self.problems[side] = error
+        histories = self.histories() if self.pair is not None else {}
         return Known(
             pair=self.pair,
             location=self.store.location,
             defined=self.defined,
-            statuses=self.statuses() if self.pair is not None else {},
+            statuses={migration: fold(records) for migration, records in histories.items()},
+            hashes={migration: [record.hash for record in records] for migration, records in histories.items()},
             wholes=wholes,
         )
 

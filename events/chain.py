@@ -22,7 +22,13 @@ GENESIS: Final = "0" * 64
 def link(
     previous_hash: str, *, stream: str, version: int, type: str, schema_version: int, recorded_at: str, payload: str
 ) -> str:
-    """The hash of an event that follows `previous_hash`: 64 hexadecimal digits of SHA-256."""
+    """The hash of an event that follows `previous_hash`: 64 hexadecimal digits of SHA-256.
+
+    >>> event = dict(stream="pair/0001_one", type="Verified", schema_version=1, recorded_at="2026-01-01", payload="{}")
+    >>> first = link(GENESIS, version=1, **event)
+    >>> len(first), first == link(GENESIS, version=1, **event), first == link(first, version=2, **event)
+    (64, True, False)
+    """
     digest = hashlib.sha256()
     for part in (previous_hash, stream, str(version), type, str(schema_version), recorded_at, payload):
         data = part.encode()
@@ -35,6 +41,9 @@ def check_stream(records: Iterable[Recorded]) -> tuple[int, str]:
     """Walk one stream from its first event; the last version and hash, (0, GENESIS) when it is empty.
 
     Raises LogDamaged (T501) at the first event whose version, previous hash or own hash is not what it must be.
+
+    >>> check_stream([]) == (0, GENESIS)
+    True
     """
     version, previous = 0, GENESIS
     for record in records:

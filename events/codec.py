@@ -40,7 +40,11 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def encode(event: Event) -> str:
-    """The event's fields as JSON text, keys sorted, so that equal events are equal texts."""
+    """The event's fields as JSON text, keys sorted, so that equal events are equal texts.
+
+    >>> encode(types.RemoteConfirmed(run="two", by="one"))
+    '{"by":"one","recovered":false,"run":"two"}'
+    """
     kind = type(event)
     return json_text({attribute.name: getattr(event, attribute.name) for attribute in fields(kind)})
 

@@ -12,6 +12,7 @@
     ├── Locked                wait, or look at who works                         exit 4
     │   └── LostLock              the lock was ours and is not any more
     ├── Refused               a database said no; compensated automatically      exit 1
+    ├── Stranded              put back what the run needs, then run again        exit 6
     ├── InDoubt               nobody knows; run again, the ledger will tell      exit 6
     ├── ConcurrencyConflict   another writer was first; read again
     └── Defect                damage, or a bug of ours: call a person
@@ -36,6 +37,10 @@ class TwinstepError(Exception):
 
     `details` are the values that filled in the text (never a password), `state` the lifecycle state in which it
     happened where there is one, `next_step` what to do, `exit_code` what the command exits with.
+
+    >>> error = DefinitionError("T101", path="migrations/")
+    >>> error.code, error.exit_code, error.condition
+    ('T101', 2, 'There is no folder of migrations at migrations/.')
     """
 
     exit_code = 1
@@ -108,6 +113,12 @@ class Refused(TwinstepError):
     """A database, or a check of ours, said no. The step's own transaction is gone; what stands is undone."""
 
     exit_code = 1
+
+
+class Stranded(TwinstepError):
+    """A run in flight cannot go on, or back, without something that is not there any more. It stays where it is."""
+
+    exit_code = 6
 
 
 class InDoubt(TwinstepError):

@@ -25,10 +25,10 @@ from .types import Event, Json, Recorded, RunEvent
 class Status:
     """Where one migration stands on one pair, as its log says.
 
-    `run` is the last run, in flight unless the state rests; `known_runs` are all that the log has ever recorded. `local_by`
-    and `remote_by` name the runs whose change stands on that side; None where nothing stands, or where the side has no
-    work. `remote_confirmed_in` is the run that confirmed what another one applied. `before` is the state that the run began
-    in, `stood_before` what stood then, by side.
+    `run` is the last run, in flight unless the state rests; `known_runs` are all that this log recorded the beginning of,
+    `adopted_runs` those that it was told of. `local_by` and `remote_by` name the runs whose change stands on that side; None
+    where nothing stands, or where the side has no work. `remote_confirmed_in` is the run that confirmed what another one
+    applied. `before` is the state that the run began in, `stood_before` what stood then, by side.
     """
 
     state: State = State.PENDING
@@ -37,6 +37,7 @@ class Status:
     runs: int = 0
     run: e.RunStarted | None = None
     known_runs: frozenset[str] = frozenset()
+    adopted_runs: frozenset[str] = frozenset()
     before: State = State.PENDING
     stood_before: Mapping[str, str] = field(factory=dict)
     skipped_before: bool = False
@@ -191,9 +192,15 @@ def _remember(status: Status, event: Event) -> Status:
             )
         case e.Settled(local=local, remote=remote, sides=sides):
             skipped = "remote" in sides and remote is None and local is not None
-            known = status.known_runs | {run for run in (local, remote) if run is not None}
+            adopted = status.adopted_runs | {*event.runs} | {run for run in (local, remote) if run is not None}
             return with_changes(
-                status, run=None, known_runs=known, local_by=local, remote_by=remote, remote_skipped=skipped, rollback=None
+                status,
+                run=None,
+                adopted_runs=adopted,
+                local_by=local,
+                remote_by=remote,
+                remote_skipped=skipped,
+                rollback=None,
             )
         case _:
             return status

@@ -483,6 +483,12 @@ MESSAGES: dict[str, Message] = {
         next_step="Name the right log with --log; or, where it is lost, take the ledgers as the truth with "
         "'twinstep migrate --adopt'.",
     ),
+    "T258": Message(
+        condition="The log at {location} has lost events: the {side} ledger holds a step of run {run} of {migration} "
+        "that was made after them.",
+        next_step="Put the log back from a copy; or, where there is none, take the ledgers as the truth with "
+        "'twinstep migrate --adopt'.",
+    ),
     "T253": Message(
         condition="The log says that run {run} of {migration} stands on the {side} side, and its ledger does not.",
         next_step="If that database was restored from a copy, take the ledgers as the truth with 'twinstep migrate --adopt'; "
@@ -529,7 +535,7 @@ MESSAGES: dict[str, Message] = {
     "T340": Message(
         condition="A step of {migration} cannot run inside a transaction: {problem}. The statement was: {statement}",
         effect="The step's transaction was rolled back.",
-        next_step="Put a line '-- twinstep: single NAME' before that statement, and define probe_NAME(connection) in "
+        next_step="Put a line '-- twinstep: single probe_NAME' before that statement, and define probe_NAME(connection) in "
         "migration.py: it says whether the statement is done.",
     ),
     "T341": Message(

@@ -221,13 +221,17 @@ class RolledBack(RunEvent):
 
 @frozen(kw_only=True)
 class Settled(RunEvent):
-    """What the ledgers say was taken as the truth: `local` and `remote` name the runs that stand whole, or None."""
+    """What the ledgers say was taken as the truth: `local` and `remote` name the runs that stand whole, or None.
+
+    `runs` are all runs of this pair that the ledgers hold rows of: from here on the log knows of them.
+    """
 
     migration: str
     state: str
     local: str | None = None
     remote: str | None = None
     sides: tuple[str, ...] = field(default=(), converter=_strings)
+    runs: tuple[str, ...] = field(default=(), converter=_strings)
 
 
 @frozen(kw_only=True)

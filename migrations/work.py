@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve, field, frozen
 
-from ..events.errors import Blocked
+from ..events.errors import Stranded
 from ..events.types import Json
 from .checksums import checksum
 from .definition import Migration, SideName, StepFunction
@@ -143,7 +143,7 @@ def recorded_work(
 ) -> SideWork:
     """The side as RunStarted recorded it, with functions from what is defined now where they are still the same.
 
-    Raises Blocked (T241) where a function is needed and the folder no longer has it as it was.
+    Raises Stranded (T241) where a function is needed and the folder no longer has it as it was.
     """
     script = Script.from_json(recorded["script"])
     functions: dict[str, StepFunction] = {}
@@ -151,7 +151,7 @@ def recorded_work(
         known = defined.compiled.callables.get(step.name) if defined is not None else None
         same = defined is not None and any(step == other for other in defined.script.callables())
         if known is None or not same:
-            raise Blocked("T241", migration=migration, function=step.name)
+            raise Stranded("T241", migration=migration, function=step.name)
         functions[step.name] = known
     limits = recorded["limits"]
     assert isinstance(limits, Mapping)

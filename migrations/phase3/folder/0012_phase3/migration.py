@@ -34,8 +34,8 @@ FOREIGN_KEYS = {
     "local_folders": (_key("parent_id", "local_folders", "CASCADE"),),
 }
 
-# The planner's statistics as they were before ANALYZE renewed them, for the way back. The prefix is that of Twinstep's own tables: what bears it is
-# no part of the application's schema.
+# The planner's statistics as they were before ANALYZE renewed them, for the way back. The prefix is that of Twinstep's own
+# tables: what bears it is no part of the application's schema.
 SAVED = "twinstep_phase3_"
 
 

@@ -1,0 +1,133 @@
+"""The commands that change something: `migrate`, `resume`, `rollback`. One call of the coordinator each.
+
+On a terminal each step is shown as it is recorded. Ctrl-C and SIGTERM end the call where it is; the log and the ledgers hold
+what was done, and running again goes on from there. Read next: `progress.py`, `../coordinator.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from .progress import Following, following
+from .shapes import report_json
+from .teaching import Lesson, TaughtCommand
+from .trouble import ATTENTION, BLOCKED, DONE, FAILED, INTERRUPTED, LOCKED, USAGE
+from .views import show_report
+
+if TYPE_CHECKING:
+    from ..coordinator import Coordinator
+    from ..report import Report
+    from .invocation import Invocation
+
+
+def run_migrate(invocation: Invocation, to: str | None, skip_remote: bool) -> int:
+    """Run what is pending."""
+    return _change(invocation, lambda coordinator: coordinator.migrate(to=to, skip_remote=skip_remote))
+
+
+def run_resume(invocation: Invocation, skip_remote: bool, discard_local_writes: bool) -> int:
+    """Finish what is in flight."""
+    return _change(
+        invocation,
+        lambda coordinator: coordinator.resume(skip_remote=skip_remote, discard_local_writes=discard_local_writes),
+    )
+
+
+def run_rollback(invocation: Invocation, migration: str | None) -> int:
+    """Take migrations back."""
+    return _change(invocation, lambda coordinator: coordinator.roll_back(migration))
+
+
+def _change(invocation: Invocation, call: Callable[[Coordinator], Report]) -> int:
+    backups = invocation.configuration.settings().state_folder / "backups"
+    listener = following(invocation.err)
+    coordinator = invocation.coordinator(listener)
+    try:
+        with listener.shown():
+            report = call(coordinator)
+    except KeyboardInterrupt:
+        return interrupted(invocation, listener)
+    if report.error is not None:
+        invocation.trouble(report.error)
+    invocation.answer(lambda: report_json(report, backups), lambda screen: show_report(report, screen))
+    return report.exit_code
+
+
+def interrupted(invocation: Invocation, listener: Following) -> int:
+    """Say where the run was when it was interrupted, and how to go on."""
+    from ...events.errors import TwinstepError
+    from ..report import error_report
+
+    last = listener.last
+    if last is None:
+        effect = "This call had recorded nothing yet; a run that was in flight before still is."
+    else:
+        migration = last.stream.partition("/")[2]
+        effect = f"{migration} stays where it is, after {last.type}; what stands is in the log and in the ledgers."
+    next_step = "Run 'twinstep status' to see where it stands, 'twinstep resume' to go on, 'twinstep rollback' to go back."
+    invocation.refuse("in_flight", error_report(TwinstepError("T158", effect=effect, next_step=next_step)))
+    return INTERRUPTED
+
+
+SKIP_REMOTE: Final = click.Option(
+    ["--skip-remote"],
+    is_flag=True,
+    help="Leave the remote for a later run, unless something of this run may be there already.",
+)
+
+MIGRATE: Final = TaughtCommand(
+    "migrate",
+    Lesson(
+        does="Runs what is pending, each migration to verified or rolled back. Both sides are checked, the local database is "
+        "backed up and the backup proved, the local side is changed, then the remote side, then both are verified. What is "
+        "refused on the way is taken back, on both sides. What an earlier call left in flight is finished first; it stops at "
+        "the first migration that is not verified.",
+        never="It never leaves a change without its row in the ledger, never runs a step twice, and never begins where the log "
+        "and the databases do not fit together.",
+        examples=(
+            "twinstep migrate --local notes.db --remote postgresql://app@db.example/notes",
+            "twinstep migrate --to 0012_phase3 --json",
+        ),
+        exits=(DONE, FAILED, USAGE, LOCKED, BLOCKED, ATTENTION, INTERRUPTED),
+    ),
+    run_migrate,
+    params=[click.Option(["--to"], metavar="ID", help="The last migration to run."), SKIP_REMOTE],
+)
+
+RESUME: Final = TaughtCommand(
+    "resume",
+    Lesson(
+        does="Finishes what a crash, a Ctrl-C or an unreachable remote left in flight. It reads the log and both ledgers, and "
+        "goes on from what they say: forwards, or back where going back had been decided.",
+        never="It begins no migration, and never gives up writes of others unless told to with --discard-local-writes.",
+        examples=("twinstep resume", "twinstep resume --skip-remote"),
+        exits=(DONE, FAILED, USAGE, LOCKED, BLOCKED, ATTENTION, INTERRUPTED),
+    ),
+    run_resume,
+    params=[
+        SKIP_REMOTE,
+        click.Option(
+            ["--discard-local-writes"],
+            is_flag=True,
+            help="Where going back means restoring the backup: give up what was written to the local database since. The "
+            "replaced state is kept as a backup.",
+        ),
+    ],
+)
+
+ROLLBACK: Final = TaughtCommand(
+    "rollback",
+    Lesson(
+        does="Takes the last migration back with its down steps. With an ID, that one and all later ones, the last first; the "
+        "remote side before the local one. A migration in flight is taken back too.",
+        never="It never restores a backup over what was written since, and never takes back what another device applied to a "
+        "shared remote.",
+        examples=("twinstep rollback", "twinstep rollback 0012_phase3"),
+        exits=(DONE, FAILED, USAGE, LOCKED, BLOCKED, ATTENTION, INTERRUPTED),
+    ),
+    run_rollback,
+    params=[click.Argument(["migration"], metavar="[ID]", required=False)],
+)

@@ -1,0 +1,135 @@
+"""A log that is not what was written is found before anything is run on it, and a run that cannot go on says what it needs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from twinstep.engine.coordinator import Coordinator
+from twinstep.events.lifecycle import State
+
+UP = "CREATE TABLE made (a); INSERT INTO made VALUES (1);"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A local database."""
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE item (a); INSERT INTO item VALUES (1);")
+    return path
+
+
+@pytest.fixture
+def change(tmp_path: Path) -> Path:
+    """The folder of the one migration, in a folder of migrations."""
+    path = tmp_path / "migrations" / "0001_change"
+    path.mkdir(parents=True)
+    return path
+
+
+def log_of(app: Path) -> Path:
+    return app.with_name("app.db.twinstep") / "log.db"
+
+
+def edit(log: Path, statement: str) -> None:
+    """Change the log as somebody would who goes around it: without its triggers."""
+    with closing(sqlite3.connect(log, isolation_level=None)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            connection.execute(f'DROP TRIGGER "{name}"')
+        connection.execute(statement)
+
+
+def tables(app: Path) -> set[str]:
+    with closing(sqlite3.connect(app)) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return {name for name in names if not name.startswith("twinstep")}
+
+
+def applied(coordinator: Coordinator) -> int:
+    assert coordinator.migrate().outcome == "verified"
+    return 4
+
+
+def taken_back(coordinator: Coordinator) -> int:
+    assert coordinator.migrate().outcome == "verified"
+    assert coordinator.roll_back().outcome == "rolled_back"
+    return 9
+
+
+# The last ledger row is written while the stream stands there; what is cut off behind it is a crash, not damage.
+@pytest.mark.parametrize("run", [applied, taken_back])
+def test_a_log_whose_tail_was_cut_off_is_noticed_and_nothing_is_run(
+    run: Callable[[Coordinator], int], app: Path, change: Path
+) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+    (change / "local.down.sql").write_text("DROP TABLE made", encoding="utf-8")
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    last_needed = run(coordinator)
+    before = tables(app)
+    for version in range(last_needed - 2, 0, -1):
+        edit(log_of(app), f"DELETE FROM twinstep_events WHERE version > {version}")
+        report = coordinator.migrate()
+        assert (report.outcome, report.exit_code) == ("blocked", 5), version
+        assert tables(app) == before
+
+
+def test_an_edited_event_is_noticed_and_nothing_is_run(app: Path, change: Path) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    assert coordinator.migrate().outcome == "verified"
+    edit(log_of(app), "UPDATE twinstep_events SET recorded_at = '2001-01-01' WHERE version = 2")
+    later = change.with_name("0002_next")
+    later.mkdir()
+    (later / "local.up.sql").write_text("CREATE TABLE later (a)", encoding="utf-8")
+    report = coordinator.migrate()
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("blocked", "T501")
+    assert "later" not in tables(app)
+
+
+def test_a_refused_down_can_be_corrected_and_the_correction_is_recorded(app: Path, change: Path) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+    down = change / "local.down.sql"
+    down.write_text("DROP TABLE mispelt", encoding="utf-8")
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    assert coordinator.migrate().outcome == "verified"
+    report = coordinator.roll_back()
+    assert report.error is not None
+    assert (report.outcome, report.exit_code, report.error.code) == ("in_flight", 6, "T338")
+    assert "made" in tables(app)
+    down.write_text("DROP TABLE made", encoding="utf-8")
+    assert coordinator.resume().exit_code == 0
+    assert tables(app) == {"item"}
+    assert "DownReplaced" in [record.type for record in coordinator.events()]
+    assert coordinator.status().migrations[0].state == State.ROLLED_BACK
+
+
+class Killed(BaseException):
+    """The process is dead."""
+
+
+def test_a_run_whose_function_was_changed_stays_where_it_is_until_it_is_put_back(app: Path, change: Path) -> None:
+    file = change / "migration.py"
+    right = "def local_up(connection):\n    connection.exec_driver_sql('CREATE TABLE made (a)')\n"
+    file.write_text(right, encoding="utf-8")
+
+    def kill(crossing: str) -> None:
+        if crossing == "APPLY_LOCAL:before":
+            raise Killed
+
+    with pytest.raises(Killed):
+        Coordinator(local=app, migrations=change.parent, probe=kill).migrate()
+    file.write_text(right.replace("made", "other"), encoding="utf-8")
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    report = coordinator.resume()
+    assert report.error is not None
+    assert (report.outcome, report.exit_code, report.error.code) == ("in_flight", 6, "T241")
+    assert coordinator.status().in_flight is not None
+    file.write_text(right, encoding="utf-8")
+    assert coordinator.resume().outcome == "verified"
+    assert tables(app) == {"item", "made"}
