@@ -34,6 +34,7 @@ class Known:
 
     pair: str | None
     location: str
+    has_folder: bool
     defined: Mapping[str, Defined]
     statuses: Mapping[str, Status]
     hashes: Mapping[str, Sequence[str]]
@@ -108,7 +109,7 @@ def _steps_that_a_ledger_lacks(known: Known) -> Iterator[Conflict]:
 
 def _not_in_the_folder(known: Known) -> Iterator[Conflict]:
     seen = set()
-    for side, whole in known.wholes.items():
+    for side, whole in known.wholes.items() if known.has_folder else ():
         for migration, ledger in whole.ledgers.items():
             in_flight = known.status(migration).in_flight
             if migration in known.defined or in_flight or migration in seen or ledger.applied_by() is None:

@@ -156,16 +156,18 @@ class Coordinator:
 
     # Calls that change something. One at a time; each answers with a report.
 
-    def migrate(self, *, to: str | None = None, skip_remote: bool = False) -> Report:
+    def migrate(self, *, to: str | None = None, skip_remote: bool = False, adopt: bool = False) -> Report:
         """Run what is pending, each migration to verified or rolled back; stop at the first that is not verified.
 
-        What a crash left in flight is finished first. `to` names the last migration to run. Running again is recovery.
+        What a crash left in flight is finished first. `to` names the last migration to run. With `adopt`, what the ledgers
+        say is taken as the truth where the log disagrees (a lost or foreign log, a database restored from a copy), and
+        recorded, before anything is run. Running again is recovery.
         """
 
         def work(opened: Session) -> Report:
-            return self._migrate(opened, to=to, skip_remote=skip_remote)
+            return self._migrate(opened, to=to, skip_remote=skip_remote, adopt=adopt)
 
-        return self._reported("migrate", work)
+        return self._reported("migrate", work, adopt=adopt)
 
     def resume(self, *, skip_remote: bool = False, discard_local_writes: bool = False) -> Report:
         """Finish what a crash or an unreachable remote left in flight; begin nothing.
@@ -189,8 +191,10 @@ class Coordinator:
 
         return self._reported("roll back", work)
 
-    def _migrate(self, opened: Session, *, to: str | None, skip_remote: bool) -> Report:
+    def _migrate(self, opened: Session, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
         driver = _Driver(opened)
+        if adopt:
+            self._adopt(opened, driver, skip_remote=skip_remote)
         self._refuse_conflicts(opened, skip_remote=skip_remote)
         self._finish(opened, driver, skip_remote=skip_remote)
         if driver.stopped:
@@ -200,6 +204,17 @@ class Coordinator:
             if finished.status.state is not State.VERIFIED or finished.error is not None:
                 break
         return driver.report()
+
+    def _adopt(self, opened: Session, driver: _Driver, *, skip_remote: bool) -> None:
+        """Have the log say what the ledgers say, migration by migration. Raises the first Conflict that this cannot settle."""
+        disagreeing = {"behind_log", "foreign_log"}
+        found = [conflict for conflict in self._conflicts(opened, skip_remote=skip_remote) if conflict.kind in disagreeing]
+        for name in sorted(
+            {str(conflict.details["migration"]) for conflict in found}, key=lambda name: _order_of(opened, name)
+        ):
+            finished = driver.drive(name, Request(wish="adopt"))
+            if finished.error is not None:
+                raise finished.error
 
     def _finish(self, opened: Session, driver: _Driver, *, skip_remote: bool) -> None:
         """Bring every run in flight to its end; there is more than one only where several calls were killed."""
@@ -235,12 +250,17 @@ class Coordinator:
         """
         for records in opened.histories().values():
             check_stream(records)
-        skip = skip_remote or self._settings.remote_role == "skip"
-        for conflict in conflicts(opened.known(with_remote=not skip)):
+        for conflict in self._conflicts(opened, skip_remote=skip_remote):
             if conflict.kind in BLOCKING:
                 raise conflict
 
-    def _reported(self, doing: str, work: Callable[[Session], Report], *, needs_folder: bool = True) -> Report:
+    def _conflicts(self, opened: Session, *, skip_remote: bool) -> tuple[Conflict, ...]:
+        skip = skip_remote or self._settings.remote_role == "skip"
+        return conflicts(opened.known(with_remote=not skip))
+
+    def _reported(
+        self, doing: str, work: Callable[[Session], Report], *, needs_folder: bool = True, adopt: bool = False
+    ) -> Report:
         """Run a changing call under the lock; what it raises of ours is its report. A damaged log and our own bugs too.
 
         Bad input is found before the lock is taken, so that it leaves no state folder behind.
@@ -250,18 +270,18 @@ class Coordinator:
             migrations = self._migrations(needs_folder=needs_folder)
             check_local(settings)
             lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
-            with lock, session(settings, migrations, writes=True) as opened:
+            with lock, session(settings, migrations, writes=True, adopt=adopt) as opened:
                 return work(opened)
         except TwinstepError as error:
             return Report(outcome=_outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
-    def _migrations(self, *, needs_folder: bool) -> tuple[Migration, ...]:
+    def _migrations(self, *, needs_folder: bool) -> tuple[Migration, ...] | None:
         try:
             return load(self._settings.migrations)
         except DefinitionError:
             if needs_folder:
                 raise
-            return ()
+            return None
 
     def _reading(self) -> AbstractContextManager[Session]:
         return session(self._settings, load(self._settings.migrations), writes=False)

@@ -39,6 +39,10 @@ REMOTE_EFFECTS = frozenset(
 )
 
 
+# What is settled by a person's word is settled once in a call.
+SETTLING = frozenset({Effect.ADOPT, Effect.BASELINE, Effect.RESTORE})
+
+
 @frozen(kw_only=True)
 class Finished:
     """Where the loop stopped: the status, and what kept it from going on, or what made it go back; None for neither."""
@@ -121,7 +125,7 @@ class Loop:
                     return self._refused(row, error)
                 self._reason = error
                 self._append_refusal(row, error)
-            self._began = self._began or self._begins(row)
+            self._began = self._began or self._begins(row) or row.effect in SETTLING
             stale = _touched(row)
 
     def _step(self, row: Row, request: Request) -> None:
@@ -225,10 +229,12 @@ class Loop:
         if self._records and self._records[-1].type == "ValidationFailed":
             last = decode(self._records[-1])
             assert isinstance(last, e.ValidationFailed)
-            if (last.code, last.message, dict(last.checksums)) == (error.code, str(error), checksums):
+            if (last.code, last.message, dict(last.checksums)) == (error.code, said(error), checksums):
                 return
         run = self._worker.new_run_id()
-        self._append([e.ValidationFailed(run=run, code=error.code, message=str(error), checksums=checksums)])
+        self._append(
+            [e.ValidationFailed(run=run, code=error.code, message=said(error), next_step=error.next_step, checksums=checksums)]
+        )
 
     def _note_failure(self, row: Row, error: TwinstepError, run: str) -> None:
         failed = self._failed(row, error, run)
@@ -239,7 +245,7 @@ class Loop:
     def _failed(self, row: Row, error: TwinstepError, run: str) -> e.StepFailed:
         side = "remote" if "REMOTE" in row.effect else str(error.details.get("side", "local"))
         return e.StepFailed(
-            run=run, effect=str(row.effect), side=side, code=error.code, message=str(error), next_step=error.next_step
+            run=run, effect=str(row.effect), side=side, code=error.code, message=said(error), next_step=error.next_step
         )
 
     def _release_local(self) -> None:
@@ -268,6 +274,11 @@ def _timed(event: Event, seconds: float) -> Event:
         return event
     changes: dict[str, Any] = {"seconds": round(seconds, 6)}
     return with_changes(event, **changes)
+
+
+def said(error: TwinstepError) -> str:
+    """What happened and what it means for the data, as it goes into the log; what to do next has its own place there."""
+    return f"{error.condition} {error.effect}"
 
 
 class _RemoteLost(Exception):

@@ -19,12 +19,13 @@ from attrs import evolve, field, frozen
 from uuid_utils import uuid7
 
 from ..events import types as e
-from ..events.errors import Blocked, Refused
+from ..events.errors import Blocked, Refused, Stranded
 from ..events.fold import Status
 from ..events.lifecycle import Effect, Row, State
 from ..events.types import Event, Json
 from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import Query, SideName
+from ..migrations.ledger import SideLedger
 from ..migrations.target import Target, Timing
 from ..migrations.work import Order, SideWork, recorded_work, with_down_of
 from .decide import Observed, Request, has_work, sides_of_rollback
@@ -93,6 +94,13 @@ class Worker:
         """A fresh id for an attempt: UUIDv7, so that ids sort by the time they were drawn."""
         return str(uuid7())
 
+    def target(self, side: SideName) -> Target:
+        """The database of that side. Raises Stranded (T260) where a run needs one that was not named."""
+        target = self.targets.get(side)
+        if target is None:
+            raise Stranded("T260", migration=self.defined.id, side=side)
+        return target
+
     def lock(self) -> str | None:
         """The token of the lock that is held, or of this call where there is no lock to hold."""
         local = self.targets.get("local")
@@ -132,6 +140,42 @@ class Worker:
                     e.RemoteConfirmed(run=run.run, by=confirmation.undoes, recovered=True),
                 ]
 
+    def _adopt(self, row: Row, situation: Situation) -> list[Event]:
+        """What the ledgers say. Raises Blocked (T259) where a change of this pair's own stands in part."""
+        migration, ledgers = self.defined.id, self._ledgers(situation)
+        standing: dict[str, str] = {}
+        runs: set[str] = set()
+        for side, ledger in ledgers.items():
+            runs |= {found.run for found in ledger.rows if found.pair == self.pair}
+            half = ledger.half_applied_by()
+            if half is not None and half.pair == self.pair:
+                raise Blocked("T259", migration=migration, side=side, run=half.run)
+            applied = ledger.applied_by()
+            if applied is not None:
+                standing[side] = applied.run
+        sides = tuple(side for side in SIDES if side in self.defined.works and side in self.targets)
+        whole = bool(standing) and all(side in standing for side in sides)
+        return [
+            e.Adopted(
+                run=self.new_run_id(),
+                migration=migration,
+                state=str(State.VERIFIED if whole else State.PENDING),
+                local=standing.get("local"),
+                remote=standing.get("remote"),
+                sides=sides,
+                runs=tuple(sorted(runs)),
+            )
+        ]
+
+    def _ledgers(self, situation: Situation) -> dict[SideName, SideLedger]:
+        """Both ledgers, read now where they were not; raises where a side that the migration has cannot be reached."""
+        observed: dict[SideName, SideLedger | None] = {"local": situation.observed.local, "remote": situation.observed.remote}
+        return {
+            side: observed[side] or target.ledger(self.defined.id)
+            for side, target in self.targets.items()
+            if not (side == "remote" and self.remote_role == "skip")
+        }
+
     # Row 2 and 4
 
     def _validate(self, row: Row, situation: Situation) -> list[Event]:
@@ -144,7 +188,7 @@ class Worker:
         looks: dict[SideName, Fingerprint] = {}
         timings: list[Timing] = []
         for side in self._sides_to_look_at(run, situation):
-            target = self.targets[side]
+            target = self.target(side)
             work = self.work(side, status)
             assert work is not None
             if side == "local":
@@ -178,10 +222,13 @@ class Worker:
         if back:
             self._check_way_back()
         skip = situation.request.skip_remote or self.remote_role == "skip" or "remote" not in self.targets
-        works = {side: work for side, work in self.defined.works.items() if side == "remote" or side in self.targets}
+        works = {side: work for side, work in self.defined.works.items() if back or side == "remote" or side in self.targets}
         sides = tuple(side for side in SIDES if side in works)
         if back:
             sides = tuple(side for side in sides if self._stands(side, situation, undoes))
+            away = [side for side in sides if side not in self.targets]
+            if away:
+                raise Blocked("T260", migration=self.defined.id, side=away[0])
         return e.RunStarted(
             run=self.new_run_id(),
             migration=self.defined.id,
@@ -237,12 +284,12 @@ class Worker:
         return [e.RollbackStarted(run=situation.run.run, reason="asked for", sides=sides)]
 
     def _remote_holds(self, situation: Situation) -> bool:
-        return self.targets["remote"].ledger(situation.run.migration).holds(situation.status.undone_runs())
+        return self.target("remote").ledger(situation.run.migration).holds(situation.status.undone_runs())
 
     def _back_up(self, row: Row, situation: Situation) -> list[Event]:
         backup = None
         if has_work(situation.status, "local") and not self._local_stands_already(situation):
-            backup = self.targets["local"].back_up(self._order("local", situation))
+            backup = self.target("local").back_up(self._order("local", situation))
         return [e.BackedUp(run=situation.run.run, backup=backup)]
 
     def _local_stands_already(self, situation: Situation) -> bool:
@@ -256,9 +303,9 @@ class Worker:
             return [e.LocalApplied(run=run, nothing=True)]
         standing = situation.observed.local.applied_by() if situation.observed.local is not None else None
         if standing is not None:
-            self.targets["local"].release()
+            self.target("local").release()
             return [e.LocalApplied(run=run, by=standing.run)]
-        changes = self.targets["local"].apply(self._order("local", situation))
+        changes = self.target("local").apply(self._order("local", situation))
         return [e.LocalApplied(run=run, by=run, changes=changes.to_json())]
 
     # Rows 7 to 9
@@ -268,7 +315,7 @@ class Worker:
 
     def _confirm_remote(self, row: Row, situation: Situation) -> list[Event]:
         run = situation.run
-        target = self.targets["remote"]
+        target = self.target("remote")
         target.hold()
         applied = target.ledger(run.migration).applied_by()
         if applied is None:
@@ -277,14 +324,14 @@ class Worker:
         return [e.RemoteStarted(run=run.run), e.RemoteConfirmed(run=run.run, by=applied.run)]
 
     def _start_remote(self, row: Row, situation: Situation) -> list[Event]:
-        self.targets["remote"].hold()
+        self.target("remote").hold()
         return [e.RemoteStarted(run=situation.run.run)]
 
     def _apply_remote(self, row: Row, situation: Situation) -> list[Event]:
         run = situation.run
         if not has_work(situation.status, "remote"):
             return [e.RemoteApplied(run=run.run, nothing=True)]
-        target = self.targets["remote"]
+        target = self.target("remote")
         target.hold()
         half = target.ledger(run.migration).half_applied_by(other_than=(run.run,))
         if half is not None:
@@ -301,7 +348,7 @@ class Worker:
         for side in SIDES:
             if not has_work(situation.status, side) or (side == "remote" and situation.status.remote_skipped):
                 continue
-            target = self.targets[side]
+            target = self.target(side)
             work = self.work(side, situation.status)
             assert work is not None
             findings += target.verify(work)
@@ -341,14 +388,14 @@ class Worker:
     def _undo_remote(self, row: Row, situation: Situation) -> list[Event]:
         undoes = situation.status.undone_runs()
         order, corrected = self._undo_order("remote", situation)
-        self.targets["remote"].hold()
-        self.targets["remote"].undo(order)
+        self.target("remote").hold()
+        self.target("remote").undo(order)
         return [*corrected, e.RemoteUndone(run=situation.run.run, undoes=undoes)]
 
     def _undo_local(self, row: Row, situation: Situation) -> list[Event]:
         undoes = situation.status.undone_runs()
         order, corrected = self._undo_order("local", situation)
-        undone = self.targets["local"].undo(order)
+        undone = self.target("local").undo(order)
         after = undone.after.to_json() if undone.after is not None else None
         return [
             *corrected,
@@ -384,7 +431,7 @@ class Worker:
         stands = self._what_stands(situation)
         if validated.remote is not None and status.remote_started and "remote" not in stands:
             before = _fingerprint(validated.remote)
-            now = self.targets["remote"].look(self._work_or_defined("remote", status), content=False)
+            now = self.target("remote").look(self._work_or_defined("remote", status), content=False)
             found += [f"remote: {each}" for each in before.differences(now)]
         return tuple(found)
 
@@ -394,7 +441,7 @@ class Worker:
         if status.local_undone and status.local_after is not None and status.others_wrote is False:
             return before.differences(_fingerprint(status.local_after))
         # Others may have written since, so that only the schema can be held against what it was.
-        now = self.targets["local"].look(self._work_or_defined("local", status), content=False)
+        now = self.target("local").look(self._work_or_defined("local", status), content=False)
         return before.schema_only().differences(now.schema_only())
 
     def _work_or_defined(self, side: SideName, status: Status) -> SideWork:
@@ -433,6 +480,7 @@ class Worker:
 
 EFFECTS: Mapping[Effect, Callable[[Worker, Row, Situation], list[Event]]] = {
     Effect.RECORD: Worker._record,
+    Effect.ADOPT: Worker._adopt,
     Effect.VALIDATE: Worker._validate,
     Effect.GIVE_UP: Worker._give_up,
     Effect.BACK_UP: Worker._back_up,

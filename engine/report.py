@@ -260,5 +260,5 @@ def _error_of(events: Sequence[Event]) -> ErrorReport | None:
         if isinstance(event, e.StepFailed):
             return ErrorReport(code=event.code, message=event.message, next_step=event.next_step)
         if isinstance(event, e.ValidationFailed):
-            return ErrorReport(code=event.code, message=event.message, next_step="")
+            return ErrorReport(code=event.code, message=event.message, next_step=event.next_step)
     return None

@@ -104,6 +104,7 @@ class Session:
     defined: Mapping[str, Defined]
     migrations: Mapping[str, Migration]
     pair: str | None
+    has_folder: bool = True
     problems: dict[SideName, TwinstepError] = field(factory=dict)
 
     def stream(self, migration: str) -> str:
@@ -134,6 +135,7 @@ class Session:
         return Known(
             pair=self.pair,
             location=self.store.location,
+            has_folder=self.has_folder,
             defined=self.defined,
             statuses={migration: fold(records) for migration, records in histories.items()},
             hashes={migration: [record.hash for record in records] for migration, records in histories.items()},
@@ -142,9 +144,15 @@ class Session:
 
 
 @contextmanager
-def session(settings: Settings, migrations: Sequence[Migration], *, writes: bool) -> Iterator[Session]:
-    """Open what a call needs. Raises DefinitionError for a migration that cannot be compiled, and what opening raises."""
-    defined = {migration.id: define_migration(migration) for migration in migrations}
+def session(
+    settings: Settings, migrations: Sequence[Migration] | None, *, writes: bool, adopt: bool = False
+) -> Iterator[Session]:
+    """Open what a call needs. `migrations` is None where the folder cannot be read and the call can do without it. With
+    `adopt`, the log is told of the pair that the databases say they are.
+
+    Raises DefinitionError for a migration that cannot be compiled, and what opening raises.
+    """
+    defined = {migration.id: define_migration(migration) for migration in migrations or ()}
     store = open_store(settings, writes=writes)
     targets: dict[SideName, Target] = {}
     try:
@@ -154,8 +162,9 @@ def session(settings: Settings, migrations: Sequence[Migration], *, writes: bool
             store=store,
             targets=targets,
             defined=defined,
-            migrations={migration.id: migration for migration in migrations},
-            pair=_pair(settings, store, targets, writes=writes),
+            migrations={migration.id: migration for migration in migrations or ()},
+            has_folder=migrations is not None,
+            pair=_pair(settings, store, targets, writes=writes, adopt=adopt),
         )
     finally:
         for target in targets.values():
@@ -243,17 +252,22 @@ def open_targets(settings: Settings) -> dict[SideName, Target]:
     return targets
 
 
-def _pair(settings: Settings, store: EventStore, targets: Mapping[SideName, Target], *, writes: bool) -> str | None:
+def _pair(
+    settings: Settings, store: EventStore, targets: Mapping[SideName, Target], *, writes: bool, adopt: bool
+) -> str | None:
     """The pair's id: what the database itself says, where the log knows it (its file was moved); else the log's, by key.
 
-    A remote without a local file is a pair by itself, and its own head row names it. Only a writing call draws a new id.
+    A remote without a local file is a pair by itself, and its own head row names it. Only a writing call draws a new id, and
+    none is drawn for a database that says it belongs to a pair of another log.
     """
     own = targets.get("local") or targets["remote"]
     try:
         named = own.whole().head.pair
     except (Unreachable, InDoubt):
         named = ""
+    if named and adopt:
+        store.adopt_pair(named)
     if named and store.knows_pair(named):
         return named
     key = settings.pair_key()
-    return store.register_pair(key) if writes else store.pair_of(key)
+    return store.register_pair(key) if writes and not named else store.pair_of(key)

@@ -314,6 +314,11 @@ MESSAGES: dict[str, Message] = {
         condition="{migration} cannot be taken back: it is declared irreversible.",
         next_step="Write a new migration that does what you need.",
     ),
+    "T208": Message(
+        condition="Another device has come to rely on what {migration} did on the {side} side, just before it was taken back.",
+        effect="Nothing was undone on that side.",
+        next_step="Run the same command again: what others rely on stays there.",
+    ),
     # T24x: a run in flight
     "T241": Message(
         condition="{migration} is in flight and needs the function {function} as it was when the run began; it was changed.",
@@ -489,6 +494,10 @@ MESSAGES: dict[str, Message] = {
         next_step="Put the log back from a copy; or, where there is none, take the ledgers as the truth with "
         "'twinstep migrate --adopt'.",
     ),
+    "T259": Message(
+        condition="{migration} stands in part on the {side} side, from run {run}, whose recorded steps are lost with the log.",
+        next_step="Put the log back from a copy, so that the run can be finished or taken back by what it recorded.",
+    ),
     "T253": Message(
         condition="The log says that run {run} of {migration} stands on the {side} side, and its ledger does not.",
         next_step="If that database was restored from a copy, take the ledgers as the truth with 'twinstep migrate --adopt'; "
@@ -526,6 +535,11 @@ MESSAGES: dict[str, Message] = {
     "T223": Message(
         condition="The role {role} may not create the schema 'twinstep' in the remote database at {url}.",
         next_step="Grant it CREATE on the database, or let a device without rights only check: --remote-role require.",
+    ),
+    "T224": Message(
+        condition="The role {role} may not read Twinstep's ledger in the remote database at {url}.",
+        next_step="Grant it USAGE on the schema twinstep and SELECT on twinstep.ledger; whoever applies migrations needs "
+        "INSERT and UPDATE too.",
     ),
     "T225": Message(
         condition="The remote address {url} cannot be used: {problem}.",
@@ -602,6 +616,11 @@ MESSAGES: dict[str, Message] = {
         condition="Something happened that Twinstep did not foresee: {problem}.",
         effect="What was done so far is in the log and in the ledgers; nothing is guessed.",
         next_step="Run 'twinstep status' to see where both sides stand, and report this as a bug with the lines above.",
+    ),
+    "T260": Message(
+        condition="{migration} has to work on the {side} database, and none was named.",
+        effect="Nothing was changed by this call.",
+        next_step="Name it with --{side}, and run the same command again.",
     ),
     # T26x: the state folder
     "T261": Message(

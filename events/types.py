@@ -80,6 +80,7 @@ class ValidationFailed(RunEvent):
 
     code: str
     message: str
+    next_step: str = ""
     checksums: Mapping[str, str] = field(factory=dict)
 
 

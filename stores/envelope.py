@@ -21,6 +21,11 @@ def new_id() -> str:
     return str(uuid7())
 
 
+def adopted_key(pair: str) -> str:
+    """What a pair that another log drew is kept under; where its databases are is found by asking them."""
+    return f"adopted:{pair}"
+
+
 def written_time(when: datetime) -> str:
     """UTC, ISO 8601 with zone and always six digits of seconds, so that texts sort as times do."""
     return when.astimezone(UTC).isoformat(timespec="microseconds")

@@ -11,7 +11,7 @@ from threading import RLock
 from ..events.chain import GENESIS
 from ..events.projections import ROW_TYPES, Row, RowKey, key_of, project, rebuild
 from ..events.types import Event, Recorded
-from .envelope import enveloped, moved_on, new_id, written_time
+from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
 from .port import Clock, utc_now
 from .seam import AFTER_COMMIT, BEFORE_COMMIT, Probe, no_probe
 
@@ -97,6 +97,12 @@ class MemoryEventStore:
         """The id of the pair with that key, drawn when the key is new."""
         with self._lock:
             return self._pairs.setdefault(key, new_id())
+
+    def adopt_pair(self, pair: str) -> None:
+        """Know a pair that another log drew."""
+        with self._lock:
+            if pair not in self._pairs.values():
+                self._pairs[adopted_key(pair)] = pair
 
     def knows_pair(self, pair: str) -> bool:
         """Whether this log drew that pair's id."""

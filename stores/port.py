@@ -58,7 +58,10 @@ class EventStore(Protocol):
         """The id of the pair with that key, drawn and kept (durably) when the key is new."""
 
     def knows_pair(self, pair: str) -> bool:
-        """Whether this log drew that pair's id."""
+        """Whether this log drew that pair's id, or was told of it."""
+
+    def adopt_pair(self, pair: str) -> None:
+        """Know a pair that another log drew; durable once it returns. Nothing happens where it is known."""
 
     def rows(self, table: str) -> list[Row]:
         """All rows of a read table (`migration_history`, `migration_backups`, `migration_sync_status`), oldest first."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..events.projections import ROW_TYPES, Row
 from ..events.types import Event, Recorded
-from .envelope import enveloped, moved_on, new_id, written_time
+from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
 from .port import Clock, utc_now
 from .seam import AFTER_COMMIT, BEFORE_COMMIT, Probe, no_probe
 from .sqlite_file import SQLiteLogFile, Synchronous
@@ -146,6 +146,15 @@ class SQLiteEventStore:
                 pair = new_id()
                 connection.execute("INSERT INTO twinstep_pairs (key, pair) VALUES (?, ?)", (bindable(key), pair))
         return pair
+
+    def adopt_pair(self, pair: str) -> None:
+        """Know a pair that another log drew; durable once it returns."""
+        if self.knows_pair(pair):
+            return
+        with self._file.writing() as connection:
+            if _pair_of(connection, adopted_key(pair)) is None:
+                values = (bindable(adopted_key(pair)), bindable(pair))
+                connection.execute("INSERT INTO twinstep_pairs (key, pair) VALUES (?, ?)", values)
 
     def knows_pair(self, pair: str) -> bool:
         """Whether this log drew that pair's id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +12,9 @@ import pytest
 
 from twinstep.engine.coordinator import Coordinator
 from twinstep.events.lifecycle import State
+from twinstep.migrations.definition import Migration, Side
+from twinstep.migrations.memory_target import Contents, MemoryDatabase
+from twinstep.stores.memory import MemoryEventStore
 
 UP = "CREATE TABLE made (a); INSERT INTO made VALUES (1);"
 
@@ -133,3 +137,73 @@ def test_a_run_whose_function_was_changed_stays_where_it_is_until_it_is_put_back
     file.write_text(right, encoding="utf-8")
     assert coordinator.resume().outcome == "verified"
     assert tables(app) == {"item", "made"}
+
+
+def test_a_lost_log_blocks_until_the_ledger_is_taken_as_the_truth(app: Path, change: Path) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+    (change / "local.down.sql").write_text("DROP TABLE made", encoding="utf-8")
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    assert coordinator.migrate().outcome == "verified"
+    for path in log_of(app).parent.glob("log.db*"):
+        path.unlink()
+    report = coordinator.migrate()
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("blocked", "T251")
+    assert coordinator.migrate(adopt=True).exit_code == 0
+    status = coordinator.status()
+    assert (status.migrations[0].state, status.conflicts, status.needs_migration) == ("verified", (), False)
+    assert coordinator.roll_back().outcome == "rolled_back"
+    assert tables(app) == {"item"}
+
+
+def test_an_older_local_file_blocks_until_its_ledger_is_taken_as_the_truth(app: Path, change: Path) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+    older = app.read_bytes()
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    assert coordinator.migrate().outcome == "verified"
+    app.write_bytes(older)
+    report = coordinator.migrate()
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("blocked", "T253")
+    assert tables(app) == {"item"}
+    assert coordinator.migrate(adopt=True).outcome == "verified"
+    assert tables(app) == {"item", "made"}
+
+
+def test_a_run_in_flight_is_finished_when_the_folder_is_gone(app: Path, change: Path) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+    first = change.with_name("0000_first")
+    first.mkdir()
+    (first / "local.up.sql").write_text("CREATE TABLE first (a)", encoding="utf-8")
+
+    def kill(crossing: str) -> None:
+        if crossing == "APPLY_LOCAL:before" and "first" in tables(app):
+            raise Killed
+
+    with pytest.raises(Killed):
+        Coordinator(local=app, migrations=change.parent, probe=kill).migrate()
+    shutil.rmtree(change.parent)
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    assert coordinator.migrate().exit_code == 2
+    assert coordinator.resume().outcome == "verified"
+    assert tables(app) == {"item", "first", "made"}
+
+
+def test_taking_back_needs_the_side_that_stands_to_be_named(tmp_path: Path) -> None:
+    def up(contents: Contents) -> None:
+        contents.tables["made"] = {}
+
+    def down(contents: Contents) -> None:
+        del contents.tables["made"]
+
+    side = Side(up=up, down=down)  # type: ignore[arg-type]
+    migration = Migration(id="0001_change", local=side, remote=side)
+    local, remote, log = MemoryDatabase(), MemoryDatabase(), MemoryEventStore()
+    both = Coordinator(local=local, remote=remote, migrations=[migration], log=log, state_dir=tmp_path)
+    assert both.migrate().outcome == "verified"
+    report = Coordinator(local=local, migrations=[migration], log=log, state_dir=tmp_path).roll_back()
+    assert report.error is not None
+    assert (report.outcome, report.exit_code, report.error.code) == ("blocked", 5, "T260")
+    assert "made" in local.contents.tables
+    assert both.roll_back().exit_code == 0
+    assert local.contents.tables == remote.contents.tables == {}

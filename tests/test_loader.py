@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from twinstep.migrations.definition import Migration
 
-CONTRACT = '''
+CONTRACT = """
 description = "Foreign keys and performance indexes"
 irreversible = false
 load_timeout = "10s"
@@ -55,7 +55,7 @@ fail_on_slowdown = true
 name = "other"
 side = "remote"
 sql = "SELECT 2"
-'''
+"""
 
 
 def write(root: Path, files: Mapping[str, str | bytes]) -> Path:
@@ -225,7 +225,7 @@ def test_a_key_that_is_unknown_or_of_the_wrong_kind_is_refused_by_name(tmp_path:
 # migration.py
 
 
-FUNCTIONS = '''
+FUNCTIONS = """
 from __future__ import annotations
 
 import dataclasses
@@ -256,7 +256,7 @@ def remote_down(connection): connection.pop()
 def check_local(connection): return "local"
 def check_remote(connection): return "remote"
 def probe_built(connection): return True
-'''
+"""
 
 
 def test_functions_are_found_by_name_and_run_after_the_text_of_their_direction(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_database_that_somebody_holds_for_himself_is_busy_when_opening(tmp_pat
 
 RIGHTS = """
 import os, sys
+import urllib.parse  # What is imported late could not be read any more by somebody without rights.
 from twinstep.stores.local_connection import open_local
 from twinstep.events.errors import Blocked
 if os.geteuid() == 0:

@@ -444,6 +444,7 @@ def test_a_path_that_cannot_be_one_is_blocked(tmp_path: Path) -> None:
 
 AS_SOMEBODY = """
 import os, sys
+import urllib.parse  # What is imported late could not be read any more by somebody without rights.
 from twinstep.events import types as e
 from twinstep.events.errors import Blocked
 from twinstep.stores.sqlite_events import SQLiteEventStore
