@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .invocation import Invocation
 
 
-def run_migrate(invocation: Invocation, to: str | None, skip_remote: bool) -> int:
+def run_migrate(invocation: Invocation, to: str | None, skip_remote: bool, adopt: bool) -> int:
     """Run what is pending."""
-    return _change(invocation, lambda coordinator: coordinator.migrate(to=to, skip_remote=skip_remote))
+    return _change(invocation, lambda coordinator: coordinator.migrate(to=to, skip_remote=skip_remote, adopt=adopt))
 
 
 def run_resume(invocation: Invocation, skip_remote: bool, discard_local_writes: bool) -> int:
@@ -94,7 +94,16 @@ MIGRATE: Final = TaughtCommand(
         exits=(DONE, FAILED, USAGE, LOCKED, BLOCKED, ATTENTION, INTERRUPTED),
     ),
     run_migrate,
-    params=[click.Option(["--to"], metavar="ID", help="The last migration to run."), SKIP_REMOTE],
+    params=[
+        click.Option(["--to"], metavar="ID", help="The last migration to run."),
+        SKIP_REMOTE,
+        click.Option(
+            ["--adopt"],
+            is_flag=True,
+            help="Where the log disagrees with the ledgers in the databases (a lost log, a database restored from a copy), "
+            "take the ledgers as the truth first, and record it.",
+        ),
+    ],
 )
 
 RESUME: Final = TaughtCommand(

@@ -94,13 +94,20 @@ def _show_backup_and_log(found: Found, screen: Screen) -> None:
     for backup in found.backups:
         same = "as recorded" if backup.sha256 in recorded else "NOT as recorded"
         screen.line("Backup", HEADING)
-        screen.line(f"  {size(backup.bytes)}, restored once as a trial before anything was changed")
+        proved = ", restored once as a trial" if backup.path.name in _proved(found) else ""
+        screen.line(f"  {size(backup.bytes)} in {found.state.name}/{backup.path.parent.name}/{proved}")
         screen.line(f"  SHA-256 {backup.sha256[:32]}...")
         screen.line(f"  read again from the file: {same}", "" if same == "as recorded" else BAD)
     screen.line()
     screen.line("Log", HEADING)
-    chain = "the hash chain holds" if found.log.sound else f"DAMAGED: {found.log.problems[0]}"
-    screen.line(f"  {counted(found.log.events, 'event')}, each appended in one commit; {chain}", "" if found.log.sound else BAD)
+    chain = "the hash chain holds, the read tables agree" if found.log.sound else f"DAMAGED: {found.log.problems[0]}"
+    events = f"{counted(found.log.events, 'event')} in {counted(found.log.streams, 'stream')}"
+    screen.line(f"  {events}; {chain}", "" if found.log.sound else BAD)
+
+
+def _proved(found: Found) -> set[str]:
+    """The files of the backups that the log records as proved."""
+    return {str(run.backup["name"]) for run in found.report.runs if run.backup is not None and run.backup.get("verified")}
 
 
 def show_kept(folder: Path, screen: Screen) -> None:

@@ -139,7 +139,8 @@ def _step_text(step: PlannedStep) -> str:
 def show_report(report: Report, screen: Screen) -> None:
     """What `migrate`, `resume` or `rollback` did: each run, then the outcome."""
     for run in report.runs:
-        show_run(run, screen)
+        # What the call stopped at is said with its next step on the other stream.
+        show_run(run, screen, error=report.error is None or run is not report.runs[-1])
         screen.line()
     text, style = OUTCOMES.get(report.outcome, (report.outcome, ""))
     if report.runs and report.outcome in ("blocked", "locked", "failed"):
@@ -148,17 +149,17 @@ def show_report(report: Report, screen: Screen) -> None:
     screen.line(f"{text}{total}", GOOD if report.exit_code == 0 else style)
 
 
-def show_run(run: RunReport, screen: Screen, *, queries: bool = True) -> None:
+def show_run(run: RunReport, screen: Screen, *, queries: bool = True, error: bool = True) -> None:
     """One attempt: where it ended, its steps with their times, what was changed, measured and found."""
     what = "taking back, " if run.direction == "back" else ""
     screen.line(f"{run.migration}: {what}{run.state}, {seconds(run.seconds)}", HEADING)
-    for name, text in _facts(run):
+    for name, text in _facts(run, error=error):
         screen.paragraph(without_passwords(text), first=f"  {name:<9}", rest=" " * 11)
     if run.queries and queries:
         show_queries(run.queries, screen, indent="  ")
 
 
-def _facts(run: RunReport) -> list[tuple[str, str]]:
+def _facts(run: RunReport, *, error: bool) -> list[tuple[str, str]]:
     ended = f" to {instant(run.ended_at)[11:]}" if run.ended_at is not None else ", not ended"
     facts = [("run", run.run), ("time", f"{instant(run.started_at)}{ended} (UTC)")]
     if run.steps:
@@ -171,7 +172,7 @@ def _facts(run: RunReport) -> list[tuple[str, str]]:
     if run.remote_skipped:
         facts.append(("remote", "skipped, as asked"))
     facts += [("finding", finding) for finding in run.findings]
-    if run.error is not None:
+    if run.error is not None and error:
         facts.append(("error", run.error.message))
     return facts
 

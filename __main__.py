@@ -1,0 +1,38 @@
+"""`python -m twinstep` and the script `twinstep`: sets the process up, and hands over to the command.
+
+Nothing is decided here. Read next: `engine/cli/app.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+
+def main() -> int:
+    """Run the command that was typed, and return its exit code."""
+    # SIGTERM ends a call as Ctrl-C does: locks are let go, what is in flight stays resumable.
+    signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A name or a statement that the terminal's encoding cannot show must not end a migration.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        from . import __version__
+        from .engine.cli.app import run
+
+        return run(sys.argv[1:], environ=os.environ, folder=Path.cwd(), version=__version__)
+    except KeyboardInterrupt:
+        # Before the command could begin, or a second one while the first was being answered.
+        return 130
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
