@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check format clean
+.PHONY: demo test test-full check docs format clean
 
 demo: $(INSTALLED)
 	@$(BIN)/twinstep demo
@@ -27,6 +27,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_wheel.py
+
+# The parts of the documentation that are read from the code.
+docs: $(INSTALLED)
+	$(BIN)/python tools/write_docs.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
