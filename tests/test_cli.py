@@ -475,7 +475,8 @@ def test_on_a_terminal_each_step_is_shown_as_it_is_done(pair: Project) -> None:
 def test_a_table_that_is_too_wide_for_the_terminal_is_shown_row_by_row_and_whole(project: Project) -> None:
     project.run("migrate")
     backup = project.run("backup", "list", "--json").data["backups"][0]["id"]
-    wide, narrow = on_a_terminal(project, 120, "backup", "list"), on_a_terminal(project, 60, "backup", "list")
+    # The path is in it, and may be long.
+    wide, narrow = on_a_terminal(project, 400, "backup", "list"), on_a_terminal(project, 60, "backup", "list")
     assert re.search(rf"{backup}  [-0-9]+ [:0-9]+  0001_tags  ", wide)
     assert re.search(rf"backup +{backup}\b.*\r\n(.*\r\n)?.*before +0001_tags", narrow)
 

@@ -382,12 +382,15 @@ def test_a_build_waits_for_others_however_short_the_session_s_lock_timeout_is(ur
     statement = parse_single(PRICE)
     with connect(url, lock_timeout=100) as remote:
         before = statement.look(remote)
-        with in_background(lambda: run(statement, remote, before)) as running, old_snapshot(url):
-            with connect(url) as watcher:
-                eventually(lambda: invalid(watcher, "shop.items_price"))
-            time.sleep(0.4)
-            assert not running.done()
-        running.result()
+        with ExitStack() as others:
+            others.enter_context(old_snapshot(url))
+            with in_background(lambda: run(statement, remote, before)) as running:
+                with connect(url) as watcher:
+                    eventually(lambda: invalid(watcher, "shop.items_price"))
+                time.sleep(0.4)
+                assert not running.done()
+                others.close()
+                running.result()
         assert statement.probe(remote, before) == "done"
         assert remote.execute("SHOW lock_timeout").fetchone() == ("100ms",)
 
