@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Literal
 from attrs import evolve
 
 from ..events.chain import check_stream
-from ..events.errors import Blocked, Conflict, Defect, DefinitionError, InputError, Locked, LogDamaged, TwinstepError
+from ..events.errors import (
+    Blocked,
+    ConcurrencyConflict,
+    Conflict,
+    Defect,
+    DefinitionError,
+    InputError,
+    Locked,
+    LogDamaged,
+    TwinstepError,
+)
 from ..events.fold import Status
 from ..events.lifecycle import State
 from ..events.projections import BackupRow, SyncRow
@@ -340,13 +350,16 @@ def _outcome(wish: Wish, finished: Finished) -> tuple[str, int]:
     """The contract's word and exit code for where the loop stopped."""
     status, error = finished.status, finished.error
     if status.in_flight:
-        return ("locked", 4) if isinstance(error, Locked) else ("in_flight", 6)
+        return ("locked", 4) if isinstance(error, Locked | ConcurrencyConflict) else ("in_flight", 6)
     if status.state is State.ROLLED_BACK and finished.runs:
         took_back = wish == "back" or (status.run is not None and status.run.direction == BACK)
         if took_back and error is None:
             return "rolled_back", 0
         if _ended_here(finished):
             return "rolled_back", 5 if isinstance(error, Blocked) else 1
+    if error is not None and status.run is not None and status.run.direction == BACK and _ended_here(finished):
+        # A take-back that was refused before it had undone anything: the migration stays applied.
+        return _outcome_of(error), 5 if isinstance(error, Blocked) else 1
     if error is not None:
         # A skipped remote that was tried and refused leaves the migration verified, and the run rolled back.
         return (_outcome_of(error), error.exit_code) if not _ended_here(finished) else ("rolled_back", 1)
@@ -363,7 +376,7 @@ def _outcome_of(error: TwinstepError) -> str:
     match error:
         case InputError():
             return "failed"
-        case Locked():
+        case Locked() | ConcurrencyConflict():
             return "locked"
         case Blocked() | LogDamaged():
             return "blocked"

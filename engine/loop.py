@@ -22,7 +22,7 @@ from attrs import fields_dict, frozen
 
 from ..events import types as e
 from ..events.codec import decode
-from ..events.errors import Blocked, InDoubt, Refused, TwinstepError, Unreachable
+from ..events.errors import Blocked, ConcurrencyConflict, InDoubt, InputError, Refused, TwinstepError, Unreachable
 from ..events.fold import Status, authorise, evolve, fold
 from ..events.lifecycle import Effect, Row
 from ..events.types import Event, Recorded
@@ -87,9 +87,14 @@ class Loop:
         if request.wish == "finish" and not self._status.in_flight:
             return self._finished(None)
         try:
-            return self._go(request)
-        except _RemoteLost:
-            return self._go_on_again(request)
+            try:
+                return self._go(request)
+            except _RemoteLost:
+                return self._go_on_again(request)
+        except _NotRecorded as lost:
+            # Not a refusal of what was done: that stands with its ledger row, and the next run takes it into the log.
+            self._release_local()
+            return self._finished(lost.trouble)
 
     def _go_on_again(self, request: Request) -> Finished:
         from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -111,7 +116,10 @@ class Loop:
         stale = frozenset({"local", "remote"})
         while True:
             request = with_changes(request, began=self._began)
-            self._observe(request, stale)
+            try:
+                self._observe(request, stale)
+            except TwinstepError as error:
+                return self._finished(error)
             row = decide(self._status, self._observed, request)
             if row is None:
                 return self._finished(self._reason)
@@ -140,9 +148,12 @@ class Loop:
     def _append(self, events: list[Event]) -> None:
         """Record what was done; the state machine has the last word on whether it may be written."""
         authorise(self._status, events)
-        records = self._store.append(
-            self._stream, events, expected_version=self._status.version, expected_hash=self._status.last_hash
-        )
+        try:
+            records = self._store.append(
+                self._stream, events, expected_version=self._status.version, expected_hash=self._status.last_hash
+            )
+        except (Blocked, ConcurrencyConflict, InDoubt) as error:
+            raise _NotRecorded(error) from error
         for record, event in zip(records, events, strict=True):
             self._status = with_changes(
                 evolve(self._status, event, stream=self._stream), version=record.version, last_hash=record.hash
@@ -180,7 +191,8 @@ class Loop:
         return "remote" in self._worker.defined.works and not (skip and request.wish == "apply")
 
     def _situation(self, request: Request) -> Situation:
-        backup, validated = None, None
+        backup, verified, changed_remote = None, None, ""
+        looked: dict[str, e.Validated] = {}
         undone = self._status.undone_runs()
         for record in self._records:
             if record.type == "BackedUp":
@@ -191,14 +203,35 @@ class Loop:
             elif record.type == "Validated":
                 event = decode(record)
                 assert isinstance(event, e.Validated)
-                # The first undone run's own look is the one that rolled back must equal; within a run the last one counts.
-                if undone and event.run == undone[0]:
-                    validated = event
-        return Situation(status=self._status, observed=self._observed, request=request, backup=backup, validated=validated)
+                # The undone runs' own looks are what rolled back must equal; within a run the last one counts.
+                if event.run in undone:
+                    looked[event.run] = event
+            elif record.type == "RemoteApplied":
+                event = decode(record)
+                assert isinstance(event, e.RemoteApplied)
+                if event.run in undone and event.by == event.run:
+                    changed_remote = event.run
+            elif record.type == "Verified":
+                event = decode(record)
+                assert isinstance(event, e.Verified)
+                verified = event if event.run == changed_remote else verified
+        validated = looked.get(undone[0]) if undone else None
+        if validated is not None and changed_remote in looked:
+            # The remote may have been left for later: what it was like, the run that changed it has seen.
+            validated = with_changes(validated, remote=looked[changed_remote].remote)
+        return Situation(
+            status=self._status,
+            observed=self._observed,
+            request=request,
+            backup=backup,
+            validated=validated,
+            remote_after=verified.remote if verified is not None else None,
+        )
 
     def _leads_back(self, row: Row, error: TwinstepError) -> bool:
         """Whether a refused effect is recorded and compensated; otherwise the run stays where it is."""
-        if not row.refusable or self._begins(row) or not isinstance(error, (Refused, Blocked)):
+        # Bad input found as late as here (a query that the change itself broke) is a refusal like any other.
+        if not row.refusable or self._begins(row) or not isinstance(error, (Refused, Blocked, InputError)):
             return False
         irreversible = self._status.run is not None and self._status.run.irreversible
         return not (row.effect is Effect.VERIFY and irreversible and self._remote_stands())
@@ -213,7 +246,11 @@ class Loop:
         self._observe(Request(wish="finish"), frozenset({"local", "remote"}))
         sides = sides_of_rollback(self._status, self._observed)
         self._release_local()
-        self._append([self._failed(row, error, run), e.RollbackStarted(run=run, reason="refused", sides=sides)])
+        events: list[Event] = [self._failed(row, error, run), e.RollbackStarted(run=run, reason="refused", sides=sides)]
+        if self._status.run.direction == e.BACK:
+            # Refused while it looked or backed up: nothing is undone yet, and nothing must be, without a backup least of all.
+            events.append(e.RollbackAbandoned(run=run))
+        self._append(events)
 
     def _refused(self, row: Row, error: TwinstepError) -> Finished:
         """The run stays as it is. What was refused is noted, identical refusals once; circumstances are not."""
@@ -279,6 +316,14 @@ def _timed(event: Event, seconds: float) -> Event:
 def said(error: TwinstepError) -> str:
     """What happened and what it means for the data, as it goes into the log; what to do next has its own place there."""
     return f"{error.condition} {error.effect}"
+
+
+class _NotRecorded(Exception):
+    """The log took nothing: it cannot be written, or somebody else wrote first."""
+
+    def __init__(self, trouble: TwinstepError) -> None:
+        super().__init__(str(trouble))
+        self.trouble = trouble
 
 
 class _RemoteLost(Exception):

@@ -43,9 +43,9 @@ class Settings:
     """Everything that a coordinator was given. Paths are as given; `local_path` resolves links."""
 
     local: str | Path | MemoryDatabase | None = None
-    remote: str | MemoryDatabase | None = None
+    remote: str | MemoryDatabase | None = field(default=None, repr=False)  # it may hold a password
     migrations: MigrationSource
-    log: str | EventStore | None = None
+    log: str | EventStore | None = field(default=None, repr=False)
     state_dir: str | Path | None = None
     remote_role: str = "apply"
     wait_seconds: float = 0.0

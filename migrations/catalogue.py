@@ -10,7 +10,7 @@ No I/O here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from attrs import evolve, field, frozen
 
@@ -94,6 +94,10 @@ class Fingerprint:
         """The same without what hosts write all the time: rows, their content, and the marks of sequences."""
         marks = {name: value for name, value in self.marks.items() if not name.startswith("sequence ")}
         return evolve(self, marks=marks, rows={}, content={})
+
+    def only(self, keys: Collection[str]) -> Fingerprint:
+        """These objects, and nothing else."""
+        return Fingerprint(objects={key: digest for key, digest in self.objects.items() if key in keys})
 
     def differences(self, now: Fingerprint) -> tuple[str, ...]:
         """What `now` has that this one had not, and the other way round, one sentence each; empty when they are equal."""

@@ -25,10 +25,10 @@ from ..events.types import Json
 from ..stores.seam import Probe, no_probe
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint
 from .definition import Query, SideName
-from .ledger import DONE, HEAD, OPEN, LedgerRow, SideLedger
+from .ledger import DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
 from .script import CallableStep, Unit
 from .sql import Statement
-from .steps import ToUndo, confirm_row, down_row, due_units, head_row, units_to_undo, up_row
+from .steps import ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
 from .target import Head, Timing, Undone, Whole
 from .work import Order, SideWork
 
@@ -47,8 +47,10 @@ class Contents:
         return hashlib.sha256(repr(sorted(self.tables[table].items())).encode()).hexdigest()
 
     def digest(self) -> str:
-        """A digest of all rows."""
-        return hashlib.sha256(repr([(table, self.digest_of(table)) for table in sorted(self.tables)]).encode()).hexdigest()
+        """A digest of all rows, objects and marks."""
+        tables = [(table, self.digest_of(table)) for table in sorted(self.tables)]
+        objects = sorted((key, found.digest) for key, found in self.objects.items())
+        return hashlib.sha256(repr((tables, objects, self.user_version)).encode()).hexdigest()
 
 
 @define(kw_only=True)
@@ -172,7 +174,7 @@ class MemoryTarget:
         self.hold()
 
         def work(contents: Contents) -> None:
-            contents.ledger.append(confirm_row(order, by))
+            _put(contents, confirm_row(order, by))
 
         self._transaction("confirm", work)
 
@@ -180,6 +182,7 @@ class MemoryTarget:
         """Take the standing steps back, last first; restores the backup where the local side has no down."""
         self.hold()
         ledger = self.ledger(order.migration)
+        refuse_if_relied_on(order, ledger)
         steps = units_to_undo(order, ledger)
         others_wrote = self._others_wrote(steps)
         how = "down"
@@ -243,7 +246,7 @@ class MemoryTarget:
                 contents.user_version = order.work.limits.user_version_to
             content = contents.digest() if self._side == "local" else ""
             self._ensure_head(contents, order)
-            contents.ledger.append(up_row(order, step, before=before, content=content))
+            _put(contents, up_row(order, step, before=before, content=content))
 
         self._transaction("group", work)
 
@@ -288,7 +291,7 @@ class MemoryTarget:
             else:
                 _run(unit.down, contents, order, "T338", self._side)
             self._version_back(contents, step.row)
-            contents.ledger.append(down_row(order, step.row))
+            _put(contents, down_row(order, step.row))
 
         self._transaction("undo", work)
 
@@ -299,7 +302,7 @@ class MemoryTarget:
     def _take_confirmations_back(self, order: Order) -> None:
         rows = self.ledger(order.migration).confirming(order.undoes)
         if rows:
-            self._transaction("undo", lambda contents: contents.ledger.extend(down_row(order, row) for row in rows))
+            self._transaction("undo", lambda contents: _put(contents, *(down_row(order, row) for row in rows)))
 
     def _others_wrote(self, steps: Sequence[ToUndo]) -> bool | None:
         if self._side == "remote" or not steps:
@@ -323,6 +326,17 @@ class MemoryTarget:
     def _ensure_head(self, contents: Contents, order: Order) -> None:
         if not any(row.direction == HEAD for row in contents.ledger):
             contents.ledger.insert(0, head_row(pair=order.pair, log=order.log, token=self._held or ""))
+
+
+def _put(contents: Contents, *rows: LedgerRow) -> None:
+    """Add the rows; one with the same key takes the place of the old one."""
+    for row in rows:
+        others = [other for other in contents.ledger if _key(other) != _key(row)]
+        contents.ledger[:] = [*others, row]
+
+
+def _key(row: LedgerRow) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in KEY)
 
 
 def _run(steps: Sequence[Statement | CallableStep], contents: Contents, order: Order, code: str, side: str) -> None:

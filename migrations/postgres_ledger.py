@@ -47,7 +47,8 @@ BEGIN
 END $$;
 DO $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgname = 'refuse_running') THEN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgname = 'refuse_running'
+        AND tgrelid = 'twinstep.ledger'::regclass) THEN
         CREATE CONSTRAINT TRIGGER refuse_running AFTER INSERT OR UPDATE ON twinstep.ledger
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.state = '{RUNNING}')
             EXECUTE FUNCTION twinstep.refuse_running();
@@ -65,7 +66,7 @@ _INSERT: Final = (
 
 
 def read(connection: Remote, migration: str) -> SideLedger:
-    """The rows of one migration, oldest first; empty where there is no ledger yet, or none that may be read."""
+    """The rows of one migration, oldest first; empty where there is no ledger yet."""
     rows = _rows(connection, f"{_SELECT} WHERE migration = %s AND direction <> '{HEAD}' {_ORDER}", migration)
     return SideLedger(rows=tuple(rows))
 

@@ -31,12 +31,13 @@ from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
 from .catalogue import Changes, Fingerprint
 from .concurrent import SingleStatement, parse_single
+from .concurrent_index import CreateIndex
 from .definition import Query, SideName, StepFunction
 from .ledger import DONE, OPEN, SideLedger
 from .postgres_catalogue import read_catalogue, read_fingerprint
 from .script import CallableStep, CompiledStep, Unit
 from .sql import Statement
-from .steps import Due, ToUndo, confirm_row, down_row, due_units, head_row, units_to_undo, up_row
+from .steps import Due, ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
 from .target import Timing, Undone, Whole
 from .work import Order, SideWork
 
@@ -90,7 +91,8 @@ class PostgresTarget:
         """Take the advisory lock of this database on this target's session."""
         connection = self._connection()
         if self._held is None:
-            take_lock(connection, self._wait_seconds, url=self._url)
+            with self._asking(""):
+                take_lock(connection, self._wait_seconds)
             self._held = uuid.uuid4().hex
             self._fenced = False
         return self._held
@@ -127,10 +129,10 @@ class PostgresTarget:
         with self._asking(work.migration) as connection:
             row = connection.execute(_CIRCUMSTANCES).fetchone()
         assert row is not None
-        standby, readonly, has_schema, may_create, role = row
+        standby, readonly, may_change, role = row
         if standby or readonly == "on":
             raise Blocked("T222", url=shown(self._url))
-        if self._changes and not has_schema and not may_create:
+        if self._changes and not may_change:
             raise Blocked("T223", url=shown(self._url), role=role)
 
     def back_up(self, order: Order) -> Mapping[str, Json] | None:
@@ -143,7 +145,8 @@ class PostgresTarget:
         with self._asking(order.migration) as connection:
             before = read_catalogue(connection, order.work.limits.schemas)
             due_now = due_units(order, sql.read(connection, order.migration))
-        self._make_ledger(order)
+        if due_now:
+            self._make_ledger(order)
         for due in due_now:
             if due.unit.kind == "single":
                 self._run_single(order, due)
@@ -163,11 +166,13 @@ class PostgresTarget:
         """Take the standing steps back, last first, and then the confirmations."""
         self.hold()
         ledger = self.ledger(order.migration)
+        refuse_if_relied_on(order, ledger)
         steps = units_to_undo(order, ledger)
-        self._make_ledger(order)
+        rows = [down_row(order, row) for row in ledger.confirming(order.undoes)]
+        if steps or rows:
+            self._make_ledger(order)
         for step in steps:
             self._undo_step(order, step)
-        rows = [down_row(order, row) for row in ledger.confirming(order.undoes)]
         if rows:
             self._transaction(order, "undo", lambda connection: sql.write(connection, rows))
         return Undone(how="down")
@@ -176,13 +181,15 @@ class PostgresTarget:
         """The migration's own check, in a transaction that is rolled back, and the validity of every index."""
         with self._asking(work.migration) as connection:
             catalogue = read_catalogue(connection, work.limits.schemas)
-        invalid = [found.name for found in catalogue.objects.values() if found.kind == "index" and not found.valid]
-        if invalid:
-            problem = f"invalid indexes: {', '.join(sorted(invalid))}"
-            raise Refused("T332", migration=work.migration, side=self.side, problem=problem)
+        invalid = {found.name for found in catalogue.objects.values() if found.kind == "index" and not found.valid}
+        built = _indexes_built(work)
+        ours = sorted(name for name in invalid if name.rpartition(".")[2] in built)
+        if ours:
+            raise Refused("T332", migration=work.migration, side=self.side, problem=f"invalid indexes: {', '.join(ours)}")
         if work.check is not None:
             self._check(work, work.check)
-        return ()
+        # Somebody may be building one right now, or it waits for its partitions: no reason to take anything back.
+        return tuple(f"the index {name} on the remote is invalid" for name in sorted(invalid))
 
     def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
         """The plan, and the median of a few runs, each in a transaction that is rolled back."""
@@ -226,6 +233,8 @@ class PostgresTarget:
             self._invert(order, step)
 
         def work(connection: Remote) -> None:
+            if any(isinstance(step, CallableStep) for step in unit.down or ()):
+                sql.write(connection, (evolve(undone, state=sql.RUNNING),))
             self._run(connection, unit.down or (), order, "T338")
             sql.write(connection, (undone,))
 
@@ -253,7 +262,7 @@ class PostgresTarget:
             function = order.work.compiled.callables[unit.probe]
 
             def ask(connection: Remote) -> bool:
-                return bool(self._in_transaction_of_ours(connection, function))
+                return bool(self._ask(order.work, function))
 
         return parse_single(step.text, probe=ask)
 
@@ -274,21 +283,36 @@ class PostgresTarget:
         """Run a function inside the open transaction, which it cannot end; whatever it raises is a refusal."""
         from ..stores.remote_guard import sqlalchemy_connection
 
+        name = getattr(function, "__name__", "function")
         try:
             with sqlalchemy_connection(connection) as lent:
-                return function(lent)
+                result = function(lent)
         except (TwinstepError, psycopg.Error):
             raise
         except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
-            if isinstance(error.__cause__, psycopg.Error) and is_lost(connection, error.__cause__):
-                raise self._in_doubt(error.__cause__, work.migration) from error
-            name = getattr(function, "__name__", "function")
+            if is_lost(connection, error.__cause__):
+                raise self._in_doubt(error, work.migration) from error
+            original = getattr(error, "orig", None)
+            if isinstance(original, psycopg.Error):  # of SQLAlchemy's errors the driver's own says what happened
+                raise original from error
             raise Refused(code, migration=work.migration, side=self.side, problem=error, statement=f"{name}()") from error
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+            problem = "it went on after an error that had ended its transaction"
+            raise Refused(code, migration=work.migration, side=self.side, problem=problem, statement=f"{name}()")
+        return result
 
     # Transactions
 
     def _transaction(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
         """One fenced transaction; tried again as a whole while others are in its way, within the limit."""
+
+        def fenced(connection: Remote) -> None:
+            sql.fence(connection, self._held or "")
+            work(connection)
+
+        self._tried(order, name, fenced)
+
+    def _tried(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
         from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
         try:
@@ -308,7 +332,6 @@ class PostgresTarget:
         limits = order.work.limits
         try:
             connection.execute(_BEGIN.format(lock=limits.lock_timeout_seconds, statement=limits.timeout_seconds).encode())
-            sql.fence(connection, self._held or "")
             work(connection)
             self._probe(f"remote:{name}:before-commit")
             connection.execute(b"COMMIT")
@@ -324,45 +347,44 @@ class PostgresTarget:
         with suppress(psycopg.Error):
             if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 connection.execute(b"ROLLBACK")
+        if connection.closed:
+            self.close()
 
     def _make_ledger(self, order: Order) -> None:
         """Once per lock: the ledger is there, and its head holds our token."""
         token = self.hold()
         if self._fenced:
             return
-        connection = self._connection()
         # Where the remote is a pair by itself its head bears that pair's id; else an id of its own, which all devices share.
         head = head_row(pair=order.pair if self._is_pair else str(uuid.uuid4()), log=order.log, token=token)
-        try:
-            connection.execute(b"BEGIN")
-            sql.make(connection, head)
-            connection.execute(b"COMMIT")
-        except BaseException as error:
-            self._abandon(connection)
-            if not isinstance(error, psycopg.Error):
-                raise
-            raise self._refusal(error, order.migration, "T331", "the ledger's own tables") from error
+        self._tried(order, "ledger", lambda connection: sql.make(connection, head))
         self._fenced = True
 
     def _check(self, work: SideWork, check: StepFunction) -> None:
-        connection = self._connection()
         try:
-            connection.execute(b"BEGIN READ ONLY")
-            self._call(check, connection, work, "T332")
+            with self._only_reading(work) as connection:
+                self._call(check, connection, work, "T332")
         except psycopg.Error as error:
             raise self._refusal(error, work.migration, "T332", "check_remote()") from error
-        finally:
-            self._abandon(connection)
 
-    def _in_transaction_of_ours(self, connection: Remote, function: StepFunction) -> object:
-        from ..stores.remote_guard import sqlalchemy_connection
+    def _ask(self, work: SideWork, function: StepFunction) -> object:
+        """What a probe of the migration's own says."""
+        with self._only_reading(work) as connection:
+            return self._call(function, connection, work, "T331")
 
-        connection.execute(b"BEGIN READ ONLY")
+    @contextmanager
+    def _only_reading(self, work: SideWork) -> Iterator[Remote]:
+        """A transaction that cannot write, and neither could one that somebody begins in its place."""
+        connection = self._connection()
         try:
-            with sqlalchemy_connection(connection) as lent:
-                return function(lent)
+            connection.execute(b"SET default_transaction_read_only = on")
+            limits = work.limits
+            connection.execute(_BEGIN.format(lock=limits.lock_timeout_seconds, statement=limits.timeout_seconds).encode())
+            yield connection
         finally:
             self._abandon(connection)
+            with suppress(psycopg.Error):
+                connection.execute(b"RESET default_transaction_read_only")
 
     def _measure(self, query: Query) -> Timing:
         connection = self._connection()
@@ -371,11 +393,12 @@ class PostgresTarget:
             for repetition in range(REPETITIONS + 1):
                 connection.execute(_BEGIN.format(lock=5, statement=MEASURE_SECONDS).encode())
                 if repetition == 0:
-                    rows = connection.execute(b"EXPLAIN (COSTS OFF) " + query.sql.encode()).fetchall()
+                    # By the extended protocol, in which one statement is all there is: none can bring its own COMMIT along.
+                    rows = connection.execute(b"EXPLAIN (COSTS OFF) " + query.sql.encode(), binary=True).fetchall()
                     plan = "\n".join(str(row[0]) for row in rows)
                 else:
                     began = time.perf_counter()
-                    cursor = connection.execute(query.sql.encode(), prepare=False)
+                    cursor = connection.execute(query.sql.encode(), binary=True)
                     if cursor.description is not None:
                         cursor.fetchall()
                     times.append(time.perf_counter() - began)
@@ -401,6 +424,11 @@ class PostgresTarget:
         connection = self._connection()
         try:
             yield connection
+        except InDoubt:
+            self.close()
+            raise
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise Blocked("T224", url=shown(self._url), role=connection.info.user) from error
         except psycopg.Error as error:
             raise self._refusal(error, migration, "T331", "a question of Twinstep's own") from error
 
@@ -424,15 +452,20 @@ class PostgresTarget:
             return Refused("T340", migration=migration, problem=problem, statement=_short(statement))
         return Refused(code, migration=migration, side=self.side, problem=problem, statement=_short(statement))
 
-    def _in_doubt(self, error: psycopg.Error, migration: str) -> InDoubt:
+    def _in_doubt(self, error: Exception, migration: str) -> InDoubt:
         self.close()
         problem = " ".join(str(error).split())
         return InDoubt("T391", side=self.side, migration=migration or "the migrations", problem=problem)
 
 
+# The rights for a ledger: to make it where it is not there yet, else to write to it (FOR SHARE asks for UPDATE).
 _CIRCUMSTANCES = """
-SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), to_regnamespace('twinstep') IS NOT NULL,
-    has_database_privilege(current_database(), 'CREATE'), current_user
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), CASE
+    WHEN to_regnamespace('twinstep') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+    WHEN NOT has_schema_privilege('twinstep', 'USAGE') THEN false
+    WHEN to_regclass('twinstep.ledger') IS NULL THEN has_schema_privilege('twinstep', 'CREATE')
+    ELSE has_table_privilege('twinstep.ledger', 'SELECT') AND has_table_privilege('twinstep.ledger', 'INSERT')
+        AND has_table_privilege('twinstep.ledger', 'UPDATE') END, current_user
 """
 
 _BEGIN = """
@@ -441,6 +474,19 @@ SET LOCAL lock_timeout = '{lock}s';
 SET LOCAL statement_timeout = '{statement}s';
 SET LOCAL synchronous_commit = 'on';
 """
+
+
+def _indexes_built(work: SideWork) -> set[str]:
+    """The names of the indexes that the side builds outside a transaction, as far as they can be read from its text."""
+    names = set()
+    for unit in work.script.units:
+        for step in unit.up:
+            if unit.kind == "single" and unit.probe is None and isinstance(step, Statement):
+                statement = parse_single(step.text)
+                if isinstance(statement, CreateIndex):
+                    name = statement.name
+                    names.add(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower())
+    return names
 
 
 def _short(statement: str) -> str:

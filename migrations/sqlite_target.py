@@ -36,6 +36,7 @@ from ..stores.local_connection import (
     translate,
 )
 from ..stores.seam import Probe, no_probe
+from ..stores.sqlite_errors import primary_code
 from . import sqlite_ledger as sql
 from .catalogue import Catalogue, Changes, Fingerprint
 from .definition import Query, SideName, StepFunction
@@ -49,11 +50,12 @@ from .sqlite_catalogue import (
     read_catalogue,
     read_fingerprint,
 )
-from .steps import ToUndo, down_row, head_row, units_to_undo, up_row
+from .steps import ToUndo, down_row, due_units, head_row, units_to_undo, up_row
 from .target import Timing, Undone, Whole
 from .work import Order, SideWork
 
 REPETITIONS = 5
+MEASURE_SECONDS = 30.0
 SLOW_SECONDS = 0.5
 BUSY_SECONDS = 5.0
 # How often SQLite asks whether the time is over, in steps of its virtual machine.
@@ -151,19 +153,11 @@ class SQLiteTarget:
 
     def apply(self, order: Order) -> Changes:
         """Run the one group in the transaction that holds the lock, account for it, and commit it with its ledger row."""
-        self.hold()
-        connection = self._held_connection()
-        try:
-            with _limited(connection, order.work.limits.timeout_seconds):
-                changes = self._change(connection, order)
-            self._probe("local:group:before-commit")
-            commit(connection, self._wait_seconds)
-        except BaseException:
-            self.release()
-            raise
-        self._probe("local:group:after-commit")
-        self.release()
-        return changes
+        with self._changing("group") as connection:
+            if due_units(order, sql.read(connection, order.migration)):
+                return self._change(connection, order)
+            roll_back(connection)  # it stands already
+            return Changes()
 
     def confirm(self, order: Order, by: str) -> None:
         """Nobody else changes a local database."""
@@ -171,25 +165,20 @@ class SQLiteTarget:
 
     def undo(self, order: Order) -> Undone:
         """Run the down steps in one transaction with the ledger; without a down, restore the backup."""
-        self.hold()
-        connection = self._held_connection()
-        try:
+        with self._changing("undo") as connection:
             steps = units_to_undo(order, sql.read(connection, order.migration))
-            others_wrote = bool(steps) and steps[-1].row.content != _token(read_fingerprint(connection))
-            if any(step.unit.down is None for step in steps):
-                return self._restore(order, steps, sql.read_rows(connection))
-            with _limited(connection, order.work.limits.timeout_seconds):
+            if not steps:
+                roll_back(connection)
+                return Undone()
+            if not any(step.unit.down is None for step in steps):
+                others_wrote = steps[-1].row.content != _token(read_fingerprint(connection))
                 for step in steps:
                     self._undo_step(connection, order, step)
-            after = read_fingerprint(connection)
-            self._probe("local:undo:before-commit")
-            commit(connection, self._wait_seconds)
-        except BaseException:
-            self.release()
-            raise
-        self._probe("local:undo:after-commit")
-        self.release()
-        return Undone(how="down", others_wrote=others_wrote, after=after)
+                return Undone(how="down", others_wrote=others_wrote, after=read_fingerprint(connection))
+            ledger = sql.read_rows(connection)
+            # Nothing was written; the restore takes a lock of its own, and looks there whether anybody wrote in between.
+            roll_back(connection)
+        return self._restore(order, steps, ledger)
 
     def verify(self, work: SideWork) -> tuple[str, ...]:
         """The file is sound, the version is the one wanted, and the migration's own check passes."""
@@ -202,22 +191,38 @@ class SQLiteTarget:
             if problems:
                 raise Refused("T332", migration=work.migration, side=self.side, problem="; ".join(problems))
             if work.check is not None:
-                self._check(connection, work, work.check)
+                self._check(work, work.check)
         return ()
 
     def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
-        """The plan, and the median of a few runs; whatever a query changes is rolled back."""
+        """The plan, and the median of a few runs; whatever a query changes is rolled back, and none can commit it."""
         if not queries:
             return ()
         # A query that writes (and is rolled back) needs a connection that could; without the lock none is opened for it.
-        connection = self._writer if self._writer is not None else open_local(self._path, on_connect=self._on_connect)
-        try:
-            return tuple(self._measure(connection, query) for query in queries)
-        finally:
-            if connection is not self._writer:
-                connection.close()
+        with self._translating("measuring on it"):
+            connection = self._writer if self._writer is not None else open_local(self._path, on_connect=self._on_connect)
+            try:
+                return tuple(self._measure(connection, query) for query in queries)
+            finally:
+                if connection is not self._writer:
+                    connection.close()
 
     # The change
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[sqlite3.Connection]:
+        """The connection that holds the lock, around what is committed together; whatever is raised leaves nothing."""
+        self.hold()
+        connection = self._held_connection()
+        try:
+            with self._translating("changing it"):
+                yield connection
+            if connection.in_transaction:
+                self._probe(f"local:{name}:before-commit")
+                commit(connection, self._wait_seconds)
+                self._probe(f"local:{name}:after-commit")
+        finally:
+            self.release()
 
     def _change(self, connection: sqlite3.Connection, order: Order) -> Changes:
         before = read_catalogue(connection)
@@ -295,16 +300,31 @@ class SQLiteTarget:
         return Undone(how="restore", others_wrote=wrote[0])
 
     def _run(self, connection: sqlite3.Connection, steps: Sequence[CompiledStep], work: SideWork, code: str) -> None:
-        """Each step in turn, none of which can end the transaction. Raises Refused naming the one that was refused."""
+        """Each step in turn, none of which can end the transaction. Raises Refused naming the one that was refused.
+
+        The time is that of all steps together; a function is not interrupted between its statements, but refused after it.
+        """
+        deadline = time.monotonic() + work.limits.timeout_seconds
         for step in steps:
-            if isinstance(step, Statement):
-                try:
-                    with guarded(connection):
-                        connection.execute(step.text)
-                except sqlite3.Error as error:
-                    raise self._refusal(error, work, code, step.text) from error
-            else:
-                self._call(connection, work, work.compiled.callables[step.name], code)
+            text = step.text if isinstance(step, Statement) else f"{step.name}()"
+            with _limited(connection, deadline):
+                if isinstance(step, Statement):
+                    self._execute(connection, work, step.text, code)
+                else:
+                    self._call(connection, work, work.compiled.callables[step.name], code)
+            if time.monotonic() > deadline:
+                problem = TimeoutError(f"its side took longer than {work.limits.timeout_seconds:g} seconds")
+                raise self._refusal(problem, work, code, text)
+
+    def _execute(self, connection: sqlite3.Connection, work: SideWork, statement: str, code: str) -> None:
+        with guarded(connection) as guard:
+            try:
+                connection.execute(statement)
+            except sqlite3.Error as error:
+                # Said inside the guard: some errors (time is over, disk full) end the transaction, and nobody tried to.
+                if guard.attempts:
+                    raise
+                raise self._refusal(error, work, code, statement) from error
 
     def _call(self, connection: sqlite3.Connection, work: SideWork, function: StepFunction, code: str) -> None:
         # 0.4 s of import, paid only by migrations with functions.
@@ -314,17 +334,24 @@ class SQLiteTarget:
         try:
             with sqlalchemy_connection(connection) as lent:
                 function(lent)
-        except TwinstepError:
+        except TwinstepError as error:
+            driver = getattr(error.__cause__, "orig", error.__cause__)
+            if error.code == "T219" and isinstance(driver, sqlite3.Error) and _ended_by_itself(driver):
+                raise self._refusal(driver, work, code, f"{name}()") from error
             raise
         except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
             raise self._refusal(error, work, code, f"{name}()") from error
 
-    def _check(self, connection: sqlite3.Connection, work: SideWork, check: StepFunction) -> None:
-        connection.execute("BEGIN")
+    def _check(self, work: SideWork, check: StepFunction) -> None:
+        # A connection of its own: whatever the check does to it, the file cannot be changed, and no lock is lost.
+        connection = open_local(self._path, readonly=True, on_connect=self._on_connect)
         try:
-            self._call(connection, work, check, "T332")
+            connection.execute("BEGIN")
+            with _limited(connection, time.monotonic() + work.limits.timeout_seconds):
+                self._call(connection, work, check, "T332")
         finally:
             roll_back(connection)
+            connection.close()
 
     def _refuse_pending(self, connection: sqlite3.Connection, work: SideWork, query: str) -> None:
         try:
@@ -339,19 +366,22 @@ class SQLiteTarget:
         inside = connection.in_transaction
         connection.execute("SAVEPOINT twinstep_measure" if inside else "BEGIN")
         try:
-            steps = connection.execute(f"EXPLAIN QUERY PLAN {query.sql}").fetchall()
-            for _ in range(REPETITIONS):
-                began = time.perf_counter()
-                connection.execute(query.sql).fetchall()
-                times.append(time.perf_counter() - began)
-                if times[-1] > SLOW_SECONDS:
-                    break
-        except sqlite3.Error as error:
+            with guarded(connection), _limited(connection, time.monotonic() + MEASURE_SECONDS):
+                steps = connection.execute(f"EXPLAIN QUERY PLAN {query.sql}").fetchall()
+                for _ in range(REPETITIONS):
+                    began = time.perf_counter()
+                    connection.execute(query.sql).fetchall()
+                    times.append(time.perf_counter() - began)
+                    if times[-1] > SLOW_SECONDS:
+                        break
+        except (sqlite3.Error, sqlite3.Warning, Refused) as error:
             raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=error) from error
         finally:
-            connection.execute("ROLLBACK TO twinstep_measure" if inside else "ROLLBACK")
-            if inside:
+            if inside and connection.in_transaction:
+                connection.execute("ROLLBACK TO twinstep_measure")
                 connection.execute("RELEASE twinstep_measure")
+            elif not inside:
+                roll_back(connection)
         plan = "\n".join(str(step[3]) for step in steps)
         return Timing(name=query.name, side=self.side, milliseconds=1000 * statistics.median(times), plan=plan)
 
@@ -364,10 +394,15 @@ class SQLiteTarget:
             self._reader = open_to_read(self._path, on_connect=self._on_connect)
         connection = self._writer if self._writer is not None else self._reader
         assert connection is not None
-        try:
+        with self._translating("reading it"):
             yield connection
+
+    @contextmanager
+    def _translating(self, doing: str) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
-            raise translate(error, path=str(self._path), doing="reading it") from error
+            raise translate(error, path=str(self._path), doing=doing) from error
 
     def _held_connection(self) -> sqlite3.Connection:
         assert self._writer is not None
@@ -388,14 +423,18 @@ class SQLiteTarget:
 
 
 def _token(look: Fingerprint) -> str:
-    """One digest of all rows: equal as long as nobody wrote."""
-    return hashlib.sha256(json.dumps([dict(look.content), dict(look.rows)], sort_keys=True).encode()).hexdigest()
+    """One digest of schema, marks and all rows: equal as long as nobody wrote."""
+    return hashlib.sha256(json.dumps(look.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _ended_by_itself(error: sqlite3.Error) -> bool:
+    """Whether it is one of the errors after which SQLite has rolled the whole transaction back."""
+    return primary_code(error) in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
 
 
 @contextmanager
-def _limited(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+def _limited(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
     """Interrupt statements that run after the time is over; SQLite then says "interrupted", and the step is refused."""
-    deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
     try:
         yield

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from attrs import evolve, frozen
 
+from ..events.errors import Blocked
 from ..events.types import Json
 from .ledger import CONFIRM, DONE, DOWN, HEAD, OPEN, UP, LedgerRow, SideLedger
 from .script import Unit
@@ -50,6 +51,12 @@ def units_to_undo(order: Order, ledger: SideLedger) -> tuple[ToUndo, ...]:
     units = order.work.script.units
     rows = sorted(ledger.standing(order.undoes), key=lambda row: (row.stream_version, row.step), reverse=True)
     return tuple(ToUndo(row=row, unit=units[row.step - 1]) for row in rows)
+
+
+def refuse_if_relied_on(order: Order, ledger: SideLedger) -> None:
+    """Raise Blocked (T208) where others confirmed, meanwhile, what is to be undone: asked again under the lock."""
+    if units_to_undo(order, ledger) and ledger.relied_on_by_others((*order.undoes, order.run)):
+        raise Blocked("T208", migration=order.migration, side=order.work.side)
 
 
 def up_row(

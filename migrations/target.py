@@ -112,7 +112,10 @@ class Target(Protocol):
         """Write down that this run relies on what the run `by` applied, where rights allow it."""
 
     def undo(self, order: Order) -> Undone:
-        """Take back every step of the runs in `order.undoes` that stands, last first; durable once it returns."""
+        """Take back every step of the runs in `order.undoes` that stands, last first; durable once it returns.
+
+        Raises Blocked (T208) where others rely on it by now.
+        """
 
     def verify(self, work: SideWork) -> tuple[str, ...]:
         """Look at the changed side: integrity and the migration's own check. Findings as sentences; refuses by raising."""

@@ -11,16 +11,17 @@ CONCURRENTLY waits in turn. Read next: `migrations/postgres_target.py`.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ..events.errors import ConfigurationError, InDoubt, Locked, Unreachable
+from ..events.errors import ConfigurationError, Locked, Unreachable
 
 if TYPE_CHECKING:
     from psycopg.rows import TupleRow
@@ -34,6 +35,10 @@ POLL_SECONDS: Final = 0.1
 LOST: Final = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow)
 
 
+# What libpq takes and nobody may see.
+SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+
+
 def libpq_url(url: str) -> str:
     """The URL as libpq takes it: SQLAlchemy's driver suffix is dropped, `host=... dbname=...` is left as it is.
 
@@ -45,25 +50,40 @@ def libpq_url(url: str) -> str:
             raise ConfigurationError("T225", url=shown(url), problem=f"{scheme} is not PostgreSQL")
         url = f"postgresql://{rest}"
     try:
-        conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError("T225", url=shown(url), problem="it cannot be read") from error
+        words = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Not chained: the driver's words may quote a part of the password.
+        raise ConfigurationError("T225", url=shown(url), problem="it cannot be read") from None
+    ports = str(words.get("port") or "").split(",")
+    if not all(port.isdigit() or not port for port in ports) or "@" in str(words.get("host") or ""):
+        # A password with an unquoted slash or @ is read as host and port, and libpq would quote it in its message.
+        problem = "its host or port is none; signs such as / and @ in a password must be written as %2F and %40"
+        raise ConfigurationError("T225", url=shown(url), problem=problem)
     return url
 
 
 def shown(url: str) -> str:
-    """The URL for people: without its password."""
-    if "://" in url:
-        parts = urlsplit(url)
-        _, at, host = parts.netloc.rpartition("@")
-        user = parts.netloc.rpartition("@")[0].partition(":")[0]
-        query = "&".join(word for word in parts.query.split("&") if not word.startswith("password="))
-        return urlunsplit((parts.scheme, f"{user}{at}{host}", parts.path, query, ""))
-    try:
-        words = {name: str(value) for name, value in conninfo_to_dict(url).items() if name != "password"}
-    except psycopg.ProgrammingError:
-        return "the given text"
-    return make_conninfo("", **words)
+    """The URL for people: without its password, also where it is written wrongly."""
+    if "://" not in url:
+        try:
+            words = {name: str(value) for name, value in conninfo_to_dict(url).items() if name not in SECRETS}
+        except psycopg.ProgrammingError:
+            return "the given text"
+        return make_conninfo("", **words)
+    scheme, _, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    host, question, query = place.partition("?")
+    if not at and not _is_place(host):
+        return f"{scheme}://..."
+    kept = [word for word in query.split("&") if unquote(word.partition("=")[0]).strip().lower() not in SECRETS]
+    return f"{scheme}://{user}{at}{host}{question if any(kept) else ''}{'&'.join(kept)}"
+
+
+def _is_place(text: str) -> bool:
+    """Whether it can only be hosts with numbers for ports, and a database: no user whose password lost its @."""
+    hosts = text.partition("/")[0]
+    return all(re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host) for host in hosts.split(","))
 
 
 def key_of(url: str) -> str:
@@ -77,35 +97,43 @@ def open_remote(url: str, *, connect_seconds: float = 10.0) -> Remote:
     name = f"twinstep on {socket.gethostname()} (process {os.getpid()})"
     try:
         connection = psycopg.connect(
-            libpq_url(url), autocommit=True, connect_timeout=max(2, round(connect_seconds)), application_name=name
+            libpq_url(url),
+            autocommit=True,
+            connect_timeout=max(2, round(connect_seconds)),
+            application_name=name,
+            client_encoding="UTF8",  # statements are sent as UTF-8, whatever the database keeps its text in
+            prepare_threshold=None,  # a plan that was kept from before an ALTER would be refused after it
         )
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise Unreachable("T221", url=shown(url), problem=_last_line(str(error))) from error
-    with suppress(psycopg.errors.InvalidParameterValue):  # a server that is not on Linux
-        connection.execute("SET client_connection_check_interval = '1s'")
+    try:
+        # Refused by a server that is not on Linux, and by one older than 14.
+        with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
+            connection.execute("SET client_connection_check_interval = '1s'")
+    except psycopg.Error as error:
+        connection.close()
+        raise Unreachable("T221", url=shown(url), problem=_last_line(str(error))) from error
     return connection
 
 
-def is_lost(connection: Remote, error: psycopg.Error) -> bool:
+def is_lost(connection: Remote, error: BaseException | None) -> bool:
     """Whether the error means that the connection is gone, rather than that the server said no."""
     return connection.closed or isinstance(error, LOST)
 
 
-def take_lock(connection: Remote, wait_seconds: float, *, url: str) -> None:
-    """Take the advisory lock, polling for it within the limit. Raises Locked (T401) naming who holds it."""
+def take_lock(connection: Remote, wait_seconds: float) -> None:
+    """Take the advisory lock, polling for it within the limit.
+
+    Raises Locked (T401) naming who holds it, or the driver's errors.
+    """
     deadline = time.monotonic() + wait_seconds
-    try:
-        while True:
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone()
-            if row is not None and row[0]:
-                return
-            if time.monotonic() >= deadline:
-                raise Locked("T401", side="remote", holder=_holder(connection))
-            time.sleep(POLL_SECONDS)
-    except psycopg.OperationalError as error:
-        if is_lost(connection, error):
-            raise InDoubt("T391", side="remote", migration=shown(url), problem=_last_line(str(error))) from error
-        raise
+    while True:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone()
+        if row is not None and row[0]:
+            return
+        if time.monotonic() >= deadline:
+            raise Locked("T401", side="remote", holder=_holder(connection))
+        time.sleep(POLL_SECONDS)
 
 
 def _holder(connection: Remote) -> str:

@@ -46,7 +46,7 @@ def sqlalchemy_connection(connection: Remote) -> Iterator[Connection]:
     finally:
         dialect.lent = False
         lent.close()
-    if dialect.tried or _transaction(connection) != before:
+    if dialect.tried or (not _failed(connection) and _transaction(connection) != before):
         raise Refused("T219", problem=dialect.tried or "to end the transaction")
 
 
@@ -86,6 +86,11 @@ def _refuse_control(
     words = statement.split(None, 1)
     if words and words[0].upper().rstrip(";") in CONTROL and "SAVEPOINT" not in statement.upper():
         raise Refused("T219", problem=f"to run {words[0].upper()}")
+
+
+def _failed(connection: Remote) -> bool:
+    """Whether a statement in the transaction was refused, so that it is still open and can only be rolled back."""
+    return connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
 
 
 def _transaction(connection: Remote) -> str | None:
