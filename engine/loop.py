@@ -31,6 +31,7 @@ from ..stores.port import EventStore
 from ..stores.seam import Probe
 from .decide import Observed, Request, decide, has_work, sides_of_rollback
 from .perform import Situation, Worker
+from .recall import recall
 
 Listener: TypeAlias = "Callable[[Recorded], None]"
 
@@ -71,8 +72,9 @@ class Loop:
         self._probe = probe
         self._listener = listener
         self._retry_for_seconds = retry_for_seconds
-        self._records: list[Recorded] = store.read(stream)
-        self._status = fold(self._records)
+        records = store.read(stream)
+        self._status = fold(records)
+        self._events = [decode(record) for record in records]
         self._observed = Observed()
         self._runs: list[str] = []
         self._began = False
@@ -158,7 +160,7 @@ class Loop:
             self._status = with_changes(
                 evolve(self._status, event, stream=self._stream), version=record.version, last_hash=record.hash
             )
-            self._records.append(record)
+            self._events.append(event)
             if isinstance(event, e.RunEvent) and event.run not in self._runs:
                 self._runs.append(event.run)
             self._listener(record)
@@ -191,42 +193,8 @@ class Loop:
         return "remote" in self._worker.defined.works and not (skip and request.wish == "apply")
 
     def _situation(self, request: Request) -> Situation:
-        backup, verified, changed_remote = None, None, ""
-        looked: dict[str, e.Validated] = {}
-        undone = self._status.undone_runs()
-        for record in self._records:
-            if record.type == "BackedUp":
-                event = decode(record)
-                assert isinstance(event, e.BackedUp)
-                if self._status.run is not None and event.run == self._status.run.run:
-                    backup = event.backup
-            elif record.type == "Validated":
-                event = decode(record)
-                assert isinstance(event, e.Validated)
-                # The undone runs' own looks are what rolled back must equal; within a run the last one counts.
-                if event.run in undone:
-                    looked[event.run] = event
-            elif record.type == "RemoteApplied":
-                event = decode(record)
-                assert isinstance(event, e.RemoteApplied)
-                if event.run in undone and event.by == event.run:
-                    changed_remote = event.run
-            elif record.type == "Verified":
-                event = decode(record)
-                assert isinstance(event, e.Verified)
-                verified = event if event.run == changed_remote else verified
-        validated = looked.get(undone[0]) if undone else None
-        if validated is not None and changed_remote in looked:
-            # The remote may have been left for later: what it was like, the run that changed it has seen.
-            validated = with_changes(validated, remote=looked[changed_remote].remote)
-        return Situation(
-            status=self._status,
-            observed=self._observed,
-            request=request,
-            backup=backup,
-            validated=validated,
-            remote_after=verified.remote if verified is not None else None,
-        )
+        recalled = recall(self._events, self._status)
+        return Situation(status=self._status, observed=self._observed, request=request, recalled=recalled)
 
     def _leads_back(self, row: Row, error: TwinstepError) -> bool:
         """Whether a refused effect is recorded and compensated; otherwise the run stays where it is."""
@@ -263,11 +231,10 @@ class Loop:
 
     def _note_validation(self, error: TwinstepError) -> None:
         checksums = self._worker.defined.checksums()
-        if self._records and self._records[-1].type == "ValidationFailed":
-            last = decode(self._records[-1])
-            assert isinstance(last, e.ValidationFailed)
-            if (last.code, last.message, dict(last.checksums)) == (error.code, said(error), checksums):
-                return
+        last = self._events[-1] if self._events else None
+        said_now = (error.code, said(error), checksums)
+        if isinstance(last, e.ValidationFailed) and (last.code, last.message, dict(last.checksums)) == said_now:
+            return
         run = self._worker.new_run_id()
         self._append(
             [e.ValidationFailed(run=run, code=error.code, message=said(error), next_step=error.next_step, checksums=checksums)]

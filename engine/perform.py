@@ -29,6 +29,7 @@ from ..migrations.ledger import SideLedger
 from ..migrations.target import Target, Timing
 from ..migrations.work import Order, SideWork, recorded_work, with_down_of
 from .decide import Observed, Request, has_work, sides_of_rollback
+from .recall import Recalled
 
 SIDES: tuple[SideName, ...] = ("local", "remote")
 
@@ -49,15 +50,12 @@ class Defined:
 
 @frozen(kw_only=True)
 class Situation:
-    """What an effect is performed in: everything but the targets. `validated` holds the looks that rolled back must equal,
-    `remote_after` the look after the change that is taken back."""
+    """What an effect is performed in: everything but the targets."""
 
     status: Status
     observed: Observed
     request: Request
-    backup: Mapping[str, Json] | None = None
-    validated: e.Validated | None = None
-    remote_after: Mapping[str, Json] | None = None
+    recalled: Recalled
 
     @property
     def run(self) -> e.RunStarted:
@@ -363,7 +361,7 @@ class Worker:
                 findings += target.verify(work)
             looks[side] = target.look(work, content=False)
             timings += target.measure([query for query in self.defined.queries if query.side == side])
-        findings += _slowdowns(self.defined.queries, situation.validated, timings)
+        findings += _slowdowns(self.defined.queries, situation.recalled.validated, timings)
         return [
             e.Verified(
                 run=situation.run.run,
@@ -431,7 +429,7 @@ class Worker:
 
     def _differences(self, situation: Situation) -> tuple[str, ...]:
         """What is not as it was when the (first undone) run was validated, apart from what others wrote since."""
-        status, validated = situation.status, situation.validated
+        status, validated = situation.status, situation.recalled.validated
         if validated is None:
             return ()
         found: list[str] = []
@@ -446,9 +444,9 @@ class Worker:
     def _remote_differences(self, situation: Situation, validated: Mapping[str, Json]) -> tuple[str, ...]:
         before = _fingerprint(validated)
         now = self.target("remote").look(self._work_or_defined("remote", situation.status), content=False)
-        if situation.run.direction == e.BACK and situation.remote_after is not None:
+        if situation.run.direction == e.BACK and situation.recalled.remote_after is not None:
             # Others may have changed the schema for months since: of theirs nothing is known, and nothing is asked.
-            after = _fingerprint(situation.remote_after)
+            after = _fingerprint(situation.recalled.remote_after)
             ours = {
                 key for key in before.objects.keys() | after.objects.keys() if before.objects.get(key) != after.objects.get(key)
             }
@@ -491,7 +489,7 @@ class Worker:
             pair=self.pair,
             log=self.log,
             undoes=undoes,
-            backup=situation.backup if situation.run.direction == e.APPLY else None,
+            backup=situation.recalled.backup if situation.run.direction == e.APPLY else None,
             discard_writes=self.discard_writes,
             version=status.version,
             last_hash=status.last_hash,
