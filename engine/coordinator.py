@@ -24,6 +24,7 @@ from ..events.errors import (
     Conflict,
     Defect,
     DefinitionError,
+    InDoubt,
     InputError,
     Locked,
     LogDamaged,
@@ -356,10 +357,14 @@ def _outcome(wish: Wish, finished: Finished) -> tuple[str, int]:
         if took_back and error is None:
             return "rolled_back", 0
         if _ended_here(finished):
-            return "rolled_back", 5 if isinstance(error, Blocked) else 1
+            # 5 promises that nothing was changed, not even for a while.
+            untouched = not status.local_undone and not status.remote_started
+            return "rolled_back", 5 if isinstance(error, Blocked) and untouched else 1
     if error is not None and status.run is not None and status.run.direction == BACK and _ended_here(finished):
         # A take-back that was refused before it had undone anything: the migration stays applied.
         return _outcome_of(error), 5 if isinstance(error, Blocked) else 1
+    if isinstance(error, InDoubt):
+        return "blocked", 5  # lost while it was only looked at
     if error is not None:
         # A skipped remote that was tried and refused leaves the migration verified, and the run rolled back.
         return (_outcome_of(error), error.exit_code) if not _ended_here(finished) else ("rolled_back", 1)

@@ -41,12 +41,13 @@ class Observed:
     """What was read from the databases: the two ledgers of this migration, and the lock that is held.
 
     A side is None where it could not be read, or where there is no such database. `lock` is the token drawn when the
-    local writer lock was taken, None while it is not held.
+    local writer lock was taken, None while it is not held; `remote_held` whether the remote was read under its lock.
     """
 
     local: SideLedger | None = None
     remote: SideLedger | None = None
     lock: str | None = None
+    remote_held: bool = False
 
 
 def decide(status: Status, observed: Observed, request: Request) -> Row | None:
@@ -159,7 +160,8 @@ def _remote_to_confirm(status: Status, observed: Observed, request: Request) -> 
 
 
 def _remote_to_start(status: Status, observed: Observed, request: Request) -> bool:
-    return has_work(status, "remote") and not status.remote_started
+    # Also where it was started before a crash: what the ledger says counts only while nobody else can change it.
+    return has_work(status, "remote") and not (status.remote_started and observed.remote_held)
 
 
 def _asked_to_accept(status: Status, observed: Observed, request: Request) -> bool:

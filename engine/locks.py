@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def coordinator_lock(state_dir: Path, *, doing: str, wait_seconds: float) -> Ite
         _write_holder(state_dir, doing)
         yield
     finally:
-        (state_dir / HOLDER_NAME).unlink(missing_ok=True)
+        with suppress(OSError):
+            (state_dir / HOLDER_NAME).unlink(missing_ok=True)
         lock.release()
 
 
@@ -59,4 +60,6 @@ def _write_holder(state_dir: Path, doing: str) -> None:
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "doing": doing,
     }
-    (state_dir / HOLDER_NAME).write_text(json.dumps(said), encoding="utf-8")
+    # A full disk keeps nobody from working: it is a claim for people, and the lock itself is held.
+    with suppress(OSError):
+        (state_dir / HOLDER_NAME).write_text(json.dumps(said), encoding="utf-8")

@@ -134,7 +134,10 @@ class Loop:
                 if not self._leads_back(row, error):
                     return self._refused(row, error)
                 self._reason = error
-                self._append_refusal(row, error)
+                try:
+                    self._append_refusal(row, error)
+                except TwinstepError as trouble:
+                    return self._finished(trouble)
             self._began = self._began or self._begins(row) or row.effect in SETTLING
             stale = _touched(row)
 
@@ -163,7 +166,14 @@ class Loop:
             self._events.append(event)
             if isinstance(event, e.RunEvent) and event.run not in self._runs:
                 self._runs.append(event.run)
+            self._tell(record)
+
+    def _tell(self, record: Recorded) -> None:
+        """Call the listener. What it raises ends the call where it is, and is never taken for a refusal of the effect."""
+        try:
             self._listener(record)
+        except TwinstepError as error:
+            raise RuntimeError(f"on_event failed at {record.type}; the run can be resumed") from error
 
     def _observe(self, request: Request, stale: frozenset[str]) -> None:
         """Read the ledgers that the last effect may have changed."""
@@ -173,7 +183,8 @@ class Loop:
             local = targets["local"].ledger(migration)
         if "remote" in targets and "remote" in stale:
             remote = self._observe_remote(request, migration)
-        self._observed = Observed(local=local, remote=remote, lock=self._worker.lock())
+        held = "remote" in targets and targets["remote"].held is not None
+        self._observed = Observed(local=local, remote=remote, lock=self._worker.lock(), remote_held=held)
 
     def _observe_remote(self, request: Request, migration: str) -> SideLedger | None:
         if not self._needs_remote(request):

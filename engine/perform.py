@@ -131,7 +131,10 @@ class Worker:
             case "RemoteUndone":
                 return [e.RemoteUndone(run=run.run, undoes=undoes, recovered=True)]
             case "LocalUndone":
-                return [e.LocalUndone(run=run.run, undoes=undoes, how="down", recovered=True)]
+                work = self.work("local", situation.status)
+                restored = work is not None and any(unit.down is None for unit in work.script.units)
+                how = "restore" if restored else "down"
+                return [e.LocalUndone(run=run.run, undoes=undoes, how=how, recovered=True)]
             case _:
                 assert observed.remote is not None
                 (confirmation, *_) = observed.remote.confirming((run.run,))
@@ -406,7 +409,14 @@ class Worker:
         after = undone.after.to_json() if undone.after is not None else None
         return [
             *corrected,
-            e.LocalUndone(run=situation.run.run, undoes=undoes, how=undone.how, others_wrote=undone.others_wrote, after=after),
+            e.LocalUndone(
+                run=situation.run.run,
+                undoes=undoes,
+                how=undone.how,
+                others_wrote=undone.others_wrote,
+                after=after,
+                replaced=undone.replaced,
+            ),
         ]
 
     def _undo_order(self, side: SideName, situation: Situation) -> tuple[Order, list[Event]]:
@@ -460,6 +470,10 @@ class Worker:
             return before.differences(_fingerprint(status.local_after))
         # Others may have written since, so that only the schema can be held against what it was.
         now = self.target("local").look(self._work_or_defined("local", status), content=False)
+        ours = situation.recalled.local_ours
+        if status.local_undone and ours is not None:
+            # And only that part of it which the undone change touched: the rest is the host's to change.
+            return before.only(ours).differences(now.only(ours))
         return before.schema_only().differences(now.schema_only())
 
     def _work_or_defined(self, side: SideName, status: Status) -> SideWork:

@@ -53,7 +53,11 @@ class ErrorReport:
 
 @frozen(kw_only=True)
 class RunReport:
-    """One run of one migration, from its events. Times are UTC, ISO 8601 with zone; `ended_at` is None while in flight."""
+    """One run of one migration, from its events. Times are UTC, ISO 8601 with zone; `ended_at` is None while in flight.
+
+    `error` is the first thing that was refused, later ones are among the `findings`. `stands` names, for a run that was rolled
+    back, what stays because an earlier run made it or others rely on it: runs by side.
+    """
 
     run: str
     migration: str
@@ -69,6 +73,7 @@ class RunReport:
     queries: tuple[QueryTime, ...] = ()
     backup: Mapping[str, Json] | None = None
     findings: tuple[str, ...] = ()
+    stands: Mapping[str, str] = field(factory=dict)
     error: ErrorReport | None = None
 
 
@@ -192,6 +197,7 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
     after: Sequence[Mapping[str, Json]] = ()
     values: dict[str, Json] = {}
     findings: list[str] = []
+    standing: Mapping[str, str] = {}
     for event in events:
         match event:
             case e.Validated(queries=queries):
@@ -205,11 +211,18 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
                 values["local"] = changes
             case e.RemoteApplied(changes=changes):
                 values["remote"] = changes
+            case e.LocalUndone(replaced=replaced) if replaced is not None:
+                findings.append(f"what the restored backup replaced is kept as backup {replaced['id']}")
+            case e.RolledBack(stands=stands):
+                findings += [f"the {side} side stays as it is: run {by} stands there" for side, by in stands.items()]
+                standing = stands
             case e.VerificationAccepted(differences=differences):
                 findings += [f"accepted: {difference}" for difference in differences]
             case _:
                 pass
     steps = tuple(_steps(events))
+    errors = _errors(events)
+    findings += [f"on the way back: {error.code} {error.message}" for error in errors[1:]]
     return RunReport(
         run=cast("e.RunEvent", events[0]).run,
         migration=first.stream.partition("/")[2],
@@ -225,7 +238,8 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
         queries=tuple(_query_times(before, after)),
         backup=cast("Mapping[str, Json] | None", values.get("backup")),
         findings=tuple(findings),
-        error=_error_of(events),
+        stands=standing,
+        error=errors[0] if errors else None,
     )
 
 
@@ -255,10 +269,10 @@ def _query_times(before: Times, after: Times) -> Iterable[QueryTime]:
         )
 
 
-def _error_of(events: Sequence[Event]) -> ErrorReport | None:
-    for event in reversed(events):
-        if isinstance(event, e.StepFailed):
-            return ErrorReport(code=event.code, message=event.message, next_step=event.next_step)
-        if isinstance(event, e.ValidationFailed):
-            return ErrorReport(code=event.code, message=event.message, next_step=event.next_step)
-    return None
+def _errors(events: Sequence[Event]) -> list[ErrorReport]:
+    """Everything that was refused in the run, first to last: the first is what made it go back."""
+    return [
+        ErrorReport(code=event.code, message=event.message, next_step=event.next_step)
+        for event in events
+        if isinstance(event, e.StepFailed | e.ValidationFailed)
+    ]

@@ -262,11 +262,16 @@ def _pair(
     """
     own = targets.get("local") or targets["remote"]
     try:
-        named = own.whole().head.pair
+        whole = own.whole()
     except (Unreachable, InDoubt):
-        named = ""
-    if named and adopt:
+        whole = Whole()
+    named = whole.head.pair
+    # A remote that only devices have changed so far is a pair by itself whose first run is still to come.
+    unused = settings.local is None and not any(row.pair == named for ledger in whole.ledgers.values() for row in ledger.rows)
+    if named and writes and (adopt or unused):
         store.adopt_pair(named)
+    if named and unused:
+        return named
     if named and store.knows_pair(named):
         return named
     key = settings.pair_key()

@@ -96,7 +96,7 @@ class Conflict(Blocked):
 
 
 class Unreachable(Blocked):
-    """A database cannot be reached. What was begun stays as it is, and goes on when it can be reached again."""
+    """A database cannot be reached. What was applied stays as it is, and goes on when it can be reached again."""
 
 
 class Locked(TwinstepError):

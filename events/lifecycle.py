@@ -80,7 +80,7 @@ class When(StrEnum):
     OTHER_LOCK = "the lock that is held is not the one named in Validated"
     REMOTE_TO_SKIP = "skip asked for, the remote has work, no RemoteStarted"
     REMOTE_TO_CONFIRM = "the remote has work that another run must have done, or has done whole"
-    REMOTE_TO_START = "the remote has work, no RemoteStarted"
+    REMOTE_TO_START = "the remote has work, and no RemoteStarted or no lock on it"
     ASKED_TO_ACCEPT = "asked: verify --accept"
     ACCEPT_AND_NOTHING_UNDONE = "the run takes back, both ledgers are read and hold no undo, asked: verify --accept"
     REMOTE_STANDS = "something of ours stands on the remote, and nobody else relies on it"

@@ -328,7 +328,7 @@ MESSAGES: dict[str, Message] = {
     # T32x: statements that cannot run in a transaction
     "T320": Message(
         condition="PostgreSQL refused a statement that runs outside a transaction: {reason} (SQLSTATE {sqlstate}). "
-        "The statement was: {statement}",
+        "The statement was '{statement}'.",
         effect="It took no effect; an index that it left unfinished is dropped at once, or by the next run.",
         next_step="Correct the statement, or the data that it stumbles over, then run 'twinstep migrate' again.",
     ),
@@ -410,7 +410,7 @@ MESSAGES: dict[str, Message] = {
     ),
     # T33x: refusals while running
     "T331": Message(
-        condition="The {side} database refused a step of {migration}: {problem}. The statement was: {statement}",
+        condition="The {side} database refused a step of {migration}: {problem}. The statement was '{statement}'.",
         effect="The step's transaction was rolled back.",
         next_step="Correct the statement, or the data that it stumbles over, then run 'twinstep migrate' again.",
     ),
@@ -446,7 +446,7 @@ MESSAGES: dict[str, Message] = {
         next_step="Write the missing down, then run 'twinstep resume'.",
     ),
     "T338": Message(
-        condition="A down step of {migration} was refused by the {side} database: {problem}. The statement was: {statement}",
+        condition="A down step of {migration} was refused by the {side} database: {problem}. The statement was '{statement}'.",
         effect="The step still stands; nothing else was undone on that side.",
         next_step="Correct the down file, or what it stumbles over, then run 'twinstep resume'.",
     ),
@@ -547,7 +547,7 @@ MESSAGES: dict[str, Message] = {
     ),
     # T34x: the remote, while running
     "T340": Message(
-        condition="A step of {migration} cannot run inside a transaction: {problem}. The statement was: {statement}",
+        condition="A step of {migration} cannot run inside a transaction: {problem}. The statement was '{statement}'.",
         effect="The step's transaction was rolled back.",
         next_step="Put a line '-- twinstep: single probe_NAME' before that statement, and define probe_NAME(connection) in "
         "migration.py: it says whether the statement is done.",

@@ -195,12 +195,14 @@ class LocalUndone(RunEvent):
     """Nothing of the undone runs stands on the local side any more. `how` is "down" or "restore".
 
     `after` is the fingerprint taken before anybody else could write again, None where a crash kept it from being noted.
+    `replaced` describes the backup of what a restored backup took the place of.
     """
 
     undoes: tuple[str, ...] = field(converter=_strings)
     how: str
     others_wrote: bool | None = None
     after: Mapping[str, Json] | None = None
+    replaced: Mapping[str, Json] | None = None
     recovered: bool = False
     seconds: float = 0.0
 

@@ -157,10 +157,16 @@ class PostgresTarget:
 
     def confirm(self, order: Order, by: str) -> None:
         """Add the confirmation row; a role without the right to do so relies on the change all the same."""
-        if not self._changes:
+        if not self._changes and not self._may_write():
             return
         self._make_ledger(order)
         self._transaction(order, "confirm", lambda connection: sql.write(connection, (confirm_row(order, by),)))
+
+    def _may_write(self) -> bool:
+        """Whether this role may write into the ledger that is there."""
+        with self._asking("") as connection:
+            row = connection.execute(_MAY_WRITE).fetchone()
+        return row is not None and bool(row[0])
 
     def undo(self, order: Order) -> Undone:
         """Take the standing steps back, last first, and then the confirmations."""
@@ -459,6 +465,12 @@ class PostgresTarget:
 
 
 # The rights for a ledger: to make it where it is not there yet, else to write to it (FOR SHARE asks for UPDATE).
+_MAY_WRITE = """
+SELECT coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'), false)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'twinstep' AND c.relname = 'ledger'
+"""
+
 _CIRCUMSTANCES = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), CASE
     WHEN to_regnamespace('twinstep') IS NULL THEN has_database_privilege(current_database(), 'CREATE')

@@ -289,7 +289,7 @@ class SQLiteTarget:
         self.release()
         self._close_reader()
         backup = Backup.from_json(order.backup, folder=self._backups.folder)
-        self._backups.restore(
+        replaced = self._backups.restore(
             backup,
             self._path,
             check=look_who_wrote,
@@ -297,7 +297,7 @@ class SQLiteTarget:
             on_connect=self._on_connect,
             probe=self._probe,
         )
-        return Undone(how="restore", others_wrote=wrote[0])
+        return Undone(how="restore", others_wrote=wrote[0], replaced={**replaced.to_json(), "verified": True})
 
     def _run(self, connection: sqlite3.Connection, steps: Sequence[CompiledStep], work: SideWork, code: str) -> None:
         """Each step in turn, none of which can end the transaction. Raises Refused naming the one that was refused.

@@ -27,11 +27,13 @@ from .work import Order, SideWork
 @frozen(kw_only=True)
 class Undone:
     """What an undo did. `how` is "down" or "restore"; `others_wrote` whether somebody wrote between the change and its
-    undoing, None where that was not looked at; `after` the look taken before anybody else could write again."""
+    undoing, None where that was not looked at; `after` the look taken before anybody else could write again,
+    `replaced` the backup of what a restored one took the place of."""
 
     how: str = "down"
     others_wrote: bool | None = None
     after: Fingerprint | None = None
+    replaced: Mapping[str, Json] | None = None
 
 
 @frozen(kw_only=True)

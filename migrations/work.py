@@ -9,6 +9,7 @@ No I/O here. Read next: `script.py` (what is compiled), `target.py` (who runs it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
@@ -17,6 +18,9 @@ from ..events.types import Json
 from .checksums import checksum
 from .definition import Migration, SideName, StepFunction
 from .script import CompiledSide, Script, compile_side
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 def _numbers(given: Iterable[int]) -> tuple[int, ...]:
@@ -143,16 +147,14 @@ def recorded_work(
 ) -> SideWork:
     """The side as RunStarted recorded it, with functions from what is defined now where they are still the same.
 
-    Raises Stranded (T241) where a function is needed and the folder no longer has it as it was.
+    One that is not raises Stranded (T241) when it is called, and not before: a run may go back without it.
     """
     script = Script.from_json(recorded["script"])
     functions: dict[str, StepFunction] = {}
     for step in script.callables():
         known = defined.compiled.callables.get(step.name) if defined is not None else None
         same = defined is not None and any(step == other for other in defined.script.callables())
-        if known is None or not same:
-            raise Stranded("T241", migration=migration, function=step.name)
-        functions[step.name] = known
+        functions[step.name] = known if known is not None and same else _stranded(migration, step.name)
     limits = recorded["limits"]
     assert isinstance(limits, Mapping)
     return SideWork(
@@ -164,6 +166,13 @@ def recorded_work(
         limits=Limits(**limits),  # type: ignore[arg-type]
         check=defined.check if defined is not None else None,
     )
+
+
+def _stranded(migration: str, name: str) -> StepFunction:
+    def missing(connection: Connection) -> object:
+        raise Stranded("T241", migration=migration, function=name)
+
+    return missing
 
 
 def with_down_of(work: SideWork, defined: SideWork) -> SideWork:

@@ -120,8 +120,9 @@ class Project:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without any setting of the command."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TWINSTEP_") and name != "DATABASE_URL"}
+    """This process's environment without any setting of the command, or of the terminal that it is shown on."""
+    others = {"DATABASE_URL", "COLUMNS", "LINES"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("TWINSTEP_") and name not in others}
 
 
 def make_project(folder: Path, capsys: pytest.CaptureFixture[str]) -> Project:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from twinstep.engine.coordinator import Coordinator
+from twinstep.events.errors import Blocked
 from twinstep.events.lifecycle import State
+from twinstep.events.types import Recorded
 from twinstep.migrations.definition import Migration, Side
 from twinstep.migrations.memory_target import Contents, MemoryDatabase
 from twinstep.stores.memory import MemoryEventStore
@@ -207,3 +209,86 @@ def test_taking_back_needs_the_side_that_stands_to_be_named(tmp_path: Path) -> N
     assert "made" in local.contents.tables
     assert both.roll_back().exit_code == 0
     assert local.contents.tables == remote.contents.tables == {}
+
+
+def adding(amount: int) -> Callable[[Contents], None]:
+    """Adds to a number: done twice, it shows."""
+
+    def change(contents: Contents) -> None:
+        rows = contents.tables.setdefault("numbers", {"n": 0})
+        rows["n"] = int(str(rows["n"])) + amount
+
+    return change
+
+
+def test_a_remote_that_another_device_changed_meanwhile_is_not_changed_again(tmp_path: Path) -> None:
+    side = Side(up=adding(1), down=adding(-1))  # type: ignore[arg-type]
+    migration = Migration(id="0001_change", local=side, remote=side)
+    remote = MemoryDatabase()
+
+    def device(name: str, probe: Callable[[str], None]) -> Coordinator:
+        return Coordinator(
+            local=locals_[name], remote=remote, migrations=[migration], log=logs[name], state_dir=tmp_path / name, probe=probe
+        )
+
+    locals_ = {name: MemoryDatabase() for name in ("first", "second")}
+    logs = {name: MemoryEventStore() for name in ("first", "second")}
+
+    def kill(crossing: str) -> None:
+        if crossing == "APPLY_REMOTE:before":
+            raise Killed
+
+    with pytest.raises(Killed):
+        device("second", kill).migrate()
+    remote.crashed()
+    locals_["second"].crashed()
+
+    def let_the_first_go_ahead(crossing: str) -> None:
+        # The second has looked at the remote without its lock, and is about to take it.
+        if crossing in ("START_REMOTE:before", "APPLY_REMOTE:before") and not went_ahead:
+            went_ahead.append(device("first", lambda crossing: None).migrate().outcome)
+
+    went_ahead: list[str] = []
+    assert device("second", let_the_first_go_ahead).resume().outcome == "verified"
+    assert went_ahead == ["verified"]
+    assert remote.contents.tables["numbers"] == {"n": 1}
+    assert "RemoteConfirmed" in [record.type for record in device("second", lambda crossing: None).events()]
+
+
+def test_what_a_listener_raises_is_no_refusal_of_the_migration(app: Path, change: Path) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+
+    def ask(record: Recorded) -> None:
+        if record.type == "LocalApplied":
+            raise Blocked("T262")
+
+    with pytest.raises(RuntimeError, match="on_event failed at LocalApplied"):
+        Coordinator(local=app, migrations=change.parent, on_event=ask).migrate()
+    assert Coordinator(local=app, migrations=change.parent).resume().outcome == "verified"
+    assert "made" in tables(app)
+
+
+def test_what_the_host_changed_in_its_own_schema_since_does_not_hold_a_take_back_up(app: Path, change: Path) -> None:
+    (change / "local.up.sql").write_text(UP, encoding="utf-8")
+    (change / "local.down.sql").write_text("DROP TABLE made", encoding="utf-8")
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    assert coordinator.migrate().outcome == "verified"
+    with closing(sqlite3.connect(app)) as connection:
+        connection.execute("CREATE TABLE host (a)")
+    assert coordinator.roll_back().exit_code == 0
+    assert tables(app) == {"item", "host"}
+
+
+def test_a_function_that_is_not_needed_any_more_may_be_changed_while_going_back(app: Path, change: Path) -> None:
+    file = change / "migration.py"
+    text = "def local_up(connection):\n    connection.exec_driver_sql('CREATE TABLE made (a)')\n"
+    file.write_text(text + "def local_down(connection):\n    raise ValueError('mispelt')\n", encoding="utf-8")
+    coordinator = Coordinator(local=app, migrations=change.parent)
+    assert coordinator.migrate().outcome == "verified"
+    report = coordinator.roll_back()
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (6, "T338")
+    down = "def local_down(connection):\n    connection.exec_driver_sql('DROP TABLE made')\n"
+    file.write_text(text + down, encoding="utf-8")
+    assert coordinator.resume().exit_code == 0
+    assert tables(app) == {"item"}

@@ -56,7 +56,7 @@ def status(state: State, **changes: object) -> Status:
 
 TAKES_BACK = started(direction=e.BACK, undoes=(EARLIER,))
 ROLLBACK = e.RollbackStarted(run=RUN, reason="refused", sides=("local", "remote"))
-BOTH = Observed(local=EMPTY, remote=EMPTY, lock="token")
+BOTH = Observed(local=EMPTY, remote=EMPTY, lock="token", remote_held=True)
 APPLY, BACK, FINISH = Request(wish="apply"), Request(wish="back"), Request(wish="finish")
 BEGAN = Request(wish="apply", began=True)
 
@@ -142,9 +142,16 @@ CASES = (
     Case(
         "half a remote change is gone on with",
         status(S.LOCAL_APPLIED, remote_started=True),
-        Observed(local=applied(RUN), remote=ledger(row(UP, RUN, steps=2))),
+        Observed(local=applied(RUN), remote=ledger(row(UP, RUN, steps=2)), remote_held=True),
         FINISH,
         "9b",
+    ),
+    Case(
+        "a remote that was started before a crash is locked before it is looked at again",
+        status(S.LOCAL_APPLIED, remote_started=True),
+        Observed(local=applied(RUN), remote=EMPTY),
+        FINISH,
+        "9a",
     ),
     Case(
         "a confirmation that the log lacks is recorded",
@@ -465,16 +472,18 @@ def _done(effect: Effect, now: Status, world: _Both) -> _Both:
 
 def _driven(world: _Both, request: Request, lost: frozenset[int]) -> Iterator[Status]:
     """Each status on the way, where the events of the effects with these numbers are lost in a crash."""
-    now, lock = Status(), "lock 0"
+    now, lock, held = Status(), "lock 0", False
     for step in range(40):
-        chosen = decide(now, Observed(local=world.local, remote=world.remote, lock=lock), request)
+        observed = Observed(local=world.local, remote=world.remote, lock=lock, remote_held=held)
+        chosen = decide(now, observed, request)
         if chosen is None:
             return
         begins = chosen.events[0] == "RunStarted"
         run = RUN if now.run is None or begins else now.run.run
         world = _done(chosen.effect, now, world)
+        held = held or chosen.effect is Effect.START_REMOTE
         if step in lost:
-            lock = f"lock {step}"
+            lock, held = f"lock {step}", False
             continue
         events = [started() if name == "RunStarted" else _event(name, run) for name in chosen.events]
         events = [evolve(each, lock=lock) if isinstance(each, e.Validated) else each for each in events]

@@ -145,6 +145,8 @@ def show_report(report: Report, screen: Screen) -> None:
     text, style = OUTCOMES.get(report.outcome, (report.outcome, ""))
     if report.runs and report.outcome in ("blocked", "locked", "failed"):
         text = "Stopped there; nothing more was changed."
+    elif report.outcome == "rolled_back" and any(run.stands for run in report.runs):
+        text = "Rolled back, apart from what stays."
     total = f" {seconds(sum(run.seconds for run in report.runs))} in all." if len(report.runs) > 1 else ""
     screen.line(f"{text}{total}", GOOD if report.exit_code == 0 else style)
 
