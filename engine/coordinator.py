@@ -415,10 +415,12 @@ def _is_done(settings: Settings, status: Status, *, skip_remote: bool) -> bool:
 
 
 def _planned(opened: Session, name: str, defined: Defined, status: Status) -> PlannedMigration:
+    done = {"local": status.local_by is not None, "remote": status.remote_by is not None}
+    applies = {"local": True, "remote": opened.settings.remote_role == "apply"}
     steps = [
         PlannedStep(side=side, kind=unit.kind, statements=tuple(_texts(unit)))
         for side in SIDES
-        if side in defined.works and side in opened.targets and not (side == "local" and status.local_by is not None)
+        if side in defined.works and side in opened.targets and applies[side] and not done[side]
         for unit in defined.works[side].script.units
     ]
     return PlannedMigration(id=name, description=opened.migrations[name].description, steps=tuple(steps))

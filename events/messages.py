@@ -298,10 +298,6 @@ MESSAGES: dict[str, Message] = {
         condition="{migration} is half applied on the remote by run {run} of another pair.",
         next_step="Finish or roll back that run where it was begun, then run the same command again.",
     ),
-    "T204": Message(
-        condition="{migration} is already applied on the {side} side by run {run}, which this log does not know.",
-        next_step="Use the log that made the change (--log), or take the ledgers as the truth with 'twinstep migrate --adopt'.",
-    ),
     "T205": Message(
         condition="{migration} is required on the remote (--remote-role require), and is not applied there.",
         next_step="Have it applied by whoever may change the remote, then run the same command again.",
@@ -449,11 +445,6 @@ MESSAGES: dict[str, Message] = {
         condition="A down step of {migration} was refused by the {side} database: {problem}. The statement was '{statement}'.",
         effect="The step still stands; nothing else was undone on that side.",
         next_step="Correct the down file, or what it stumbles over, then run 'twinstep resume'.",
-    ),
-    "T339": Message(
-        condition="{function} of {migration} {problem}.",
-        effect="The step's transaction was rolled back.",
-        next_step="Correct migration.py, then run 'twinstep migrate' again.",
     ),
     # T36x: the database in memory
     "T361": Message(

@@ -149,10 +149,6 @@ class Catalogue:
     objects: Mapping[str, CatalogueObject]
     rows: Mapping[str, int] = field(factory=dict)
 
-    def of_kind(self, kind: str) -> dict[str, CatalogueObject]:
-        """The objects of one kind, by key."""
-        return {key: found for key, found in self.objects.items() if found.kind == kind}
-
     def digests(self) -> dict[str, str]:
         """As they go into a fingerprint."""
         return {key: found.digest for key, found in sorted(self.objects.items())}

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.rows import TupleRow
 
-OWN_SCHEMA = "twinstep"
 
 # Everything that decides how the server writes a definition down. Local: it ends with the transaction or savepoint.
 PIN_OUTPUT = """SELECT set_config(name, value, true) FROM (VALUES

@@ -143,9 +143,6 @@ class _Read:
                 raise DefinitionError("T119", path=self.path, line=item.line, problem="the local side is one transaction")
         return tuple(item for item in self.items if not isinstance(item, Mark))
 
-    def has_steps(self) -> bool:
-        return any(not isinstance(item, Mark) for item in self.items)
-
 
 def _read(steps: Sequence[Step], migration: str, side: SideName, direction: str, functions: dict[str, StepFunction]) -> _Read:
     path = f"{migration}/{side}.{direction}.sql"

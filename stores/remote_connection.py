@@ -105,14 +105,14 @@ def open_remote(url: str, *, connect_seconds: float = 10.0) -> Remote:
             prepare_threshold=None,  # a plan that was kept from before an ALTER would be refused after it
         )
     except psycopg.Error as error:
-        raise Unreachable("T221", url=shown(url), problem=_last_line(str(error))) from error
+        raise Unreachable("T221", url=shown(url), problem=_first_line(str(error))) from error
     try:
         # Refused by a server that is not on Linux, and by one older than 14.
         with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
             connection.execute("SET client_connection_check_interval = '1s'")
     except psycopg.Error as error:
         connection.close()
-        raise Unreachable("T221", url=shown(url), problem=_last_line(str(error))) from error
+        raise Unreachable("T221", url=shown(url), problem=_first_line(str(error))) from error
     return connection
 
 
@@ -152,6 +152,7 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = 
 """
 
 
-def _last_line(text: str) -> str:
+def _first_line(text: str) -> str:
+    """libpq gives the reason first, and a hint on the lines below it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason was given"
+    return lines[0] if lines else "no reason was given"
