@@ -199,7 +199,8 @@ class PostgresTarget:
 
     def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
         """The plan, and the median of a few runs, each in a transaction that is rolled back."""
-        return tuple(self._measure(query) for query in queries)
+        timings = (self._measure(query) for query in queries)
+        return tuple(timing for timing in timings if timing is not None)
 
     # One step
 
@@ -392,7 +393,8 @@ class PostgresTarget:
             with suppress(psycopg.Error):
                 connection.execute(b"RESET default_transaction_read_only")
 
-    def _measure(self, query: Query) -> Timing:
+    def _measure(self, query: Query) -> Timing | None:
+        """None where others are in its way, or it takes too long: a time that cannot be had is no fault of the migration."""
         connection = self._connection()
         times: list[float] = []
         try:
@@ -413,6 +415,8 @@ class PostgresTarget:
             self._abandon(connection)
             if is_lost(connection, error):
                 raise self._in_doubt(error, query.name) from error
+            if isinstance(error, (*PASSING, psycopg.errors.QueryCanceled)):
+                return None
             problem = error.diag.message_primary or str(error)
             raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=problem) from error
         return Timing(name=query.name, side=self.side, milliseconds=1000 * statistics.median(times), plan=plan)

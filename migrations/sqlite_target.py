@@ -36,7 +36,7 @@ from ..stores.local_connection import (
     translate,
 )
 from ..stores.seam import Probe, no_probe
-from ..stores.sqlite_errors import primary_code
+from ..stores.sqlite_errors import is_busy, primary_code
 from . import sqlite_ledger as sql
 from .catalogue import Catalogue, Changes, Fingerprint
 from .definition import Query, SideName, StepFunction
@@ -202,7 +202,8 @@ class SQLiteTarget:
         with self._translating("measuring on it"):
             connection = self._writer if self._writer is not None else open_local(self._path, on_connect=self._on_connect)
             try:
-                return tuple(self._measure(connection, query) for query in queries)
+                timings = [self._measure(connection, query) for query in queries]
+                return tuple(timing for timing in timings if timing is not None)
             finally:
                 if connection is not self._writer:
                     connection.close()
@@ -361,7 +362,7 @@ class SQLiteTarget:
         if count:
             raise Blocked("T202", migration=work.migration, count=count, query=query)
 
-    def _measure(self, connection: sqlite3.Connection, query: Query) -> Timing:
+    def _measure(self, connection: sqlite3.Connection, query: Query) -> Timing | None:
         times: list[float] = []
         inside = connection.in_transaction
         connection.execute("SAVEPOINT twinstep_measure" if inside else "BEGIN")
@@ -375,6 +376,8 @@ class SQLiteTarget:
                     if times[-1] > SLOW_SECONDS:
                         break
         except (sqlite3.Error, sqlite3.Warning, Refused) as error:
+            if isinstance(error, sqlite3.Error) and (is_busy(error) or primary_code(error) == sqlite3.SQLITE_INTERRUPT):
+                return None  # a time that cannot be had is no fault of the migration
             raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=error) from error
         finally:
             if inside and connection.in_transaction:

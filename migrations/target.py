@@ -123,7 +123,10 @@ class Target(Protocol):
         """Look at the changed side: integrity and the migration's own check. Findings as sentences; refuses by raising."""
 
     def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
-        """Time each query in a transaction that is rolled back."""
+        """Time each query in a transaction that is rolled back; without those that others were in the way of.
+
+        Raises DefinitionError (T341) for a query that the database refuses.
+        """
 
     def close(self) -> None:
         """Release, and let go of the connection. Closing twice is allowed."""

@@ -31,7 +31,7 @@ from twinstep.events.chain import GENESIS
 from twinstep.events.errors import Blocked, ConfigurationError, DefinitionError, TwinstepError
 from twinstep.events.types import ValidationFailed
 from twinstep.migrations.catalogue import Fingerprint
-from twinstep.migrations.definition import LocalOptions, Migration, Query, Side
+from twinstep.migrations.definition import LocalOptions, Migration, Query, RemoteOptions, Side
 from twinstep.migrations.postgres_catalogue import read_fingerprint as read_postgres
 from twinstep.migrations.sqlite_catalogue import read_fingerprint as read_sqlite
 from twinstep.stores.log_check import check_log
@@ -968,3 +968,21 @@ def test_local_options_are_those_of_the_migration_that_is_run(pair: Pair) -> Non
     assert pair.local("PRAGMA user_version") == [(21,)]
     assert ended(pair.coordinator(migrations=given).roll_back("1_a")) == ("rolled_back", 0)
     assert pair.world() == world
+
+
+def test_a_query_that_cannot_be_measured_because_of_others_does_not_hold_the_migration_up(
+    remote_url: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(remote_url, autocommit=True) as made:
+        made.execute("CREATE TABLE busy (a int)")
+    migration = Migration(
+        id="0001_change",
+        remote=Side(up="CREATE TABLE made (a int)", down="DROP TABLE made"),
+        queries=(Query(name="slow", side="remote", sql="SELECT * FROM busy"),),
+        remote_options=RemoteOptions(schemas=("nothing",)),
+    )
+    with psycopg.connect(remote_url) as other:
+        other.execute("LOCK TABLE busy IN ACCESS EXCLUSIVE MODE")
+        report = Coordinator(remote=remote_url, migrations=[migration], state_dir=tmp_path).migrate()
+    assert report.outcome == "verified", report.error
+    assert report.runs[0].queries == ()
