@@ -58,16 +58,12 @@ from .report import (
     error_report,
     run_reports,
 )
-from .session import MigrationSource, Session, Settings, check_local, load, session
+from .session import Listener, MigrationSource, Session, Settings, check_local, load, session, silent
 
 if TYPE_CHECKING:
     from ..stores.local_connection import OnConnect
 
 RemoteRole = Literal["apply", "require", "skip"]
-
-
-def _silent(record: Recorded) -> None:
-    """Nobody listens."""
 
 
 class Coordinator:
@@ -91,7 +87,7 @@ class Coordinator:
         wait_seconds: float = 0.0,
         retry_for_seconds: float = 30.0,
         keep_days: int = 30,
-        on_event: Callable[[Recorded], None] = _silent,
+        on_event: Listener = silent,
         on_local_connect: OnConnect | None = None,
         clock: Clock = utc_now,
         probe: Probe = no_probe,

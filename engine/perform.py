@@ -470,11 +470,12 @@ class Worker:
             return before.differences(_fingerprint(status.local_after))
         # Others may have written since, so that only the schema can be held against what it was.
         now = self.target("local").look(self._work_or_defined("local", status), content=False)
+        before, now = before.schema_only(), now.schema_only()
         ours = situation.recalled.local_ours
         if status.local_undone and ours is not None:
-            # And only that part of it which the undone change touched: the rest is the host's to change.
-            return before.only(ours).differences(now.only(ours))
-        return before.schema_only().differences(now.schema_only())
+            # And only those objects which the undone change touched: the rest is the host's to change.
+            before, now = before.only(ours), now.only(ours)
+        return before.differences(now)
 
     def _work_or_defined(self, side: SideName, status: Status) -> SideWork:
         work = self.work(side, status)

@@ -34,7 +34,7 @@ MigrationSource: TypeAlias = "str | Path | Sequence[Migration]"
 Listener: TypeAlias = "Callable[[Recorded], None]"
 
 
-def _silent(record: Recorded) -> None:
+def silent(record: Recorded) -> None:
     """Nobody listens."""
 
 
@@ -51,7 +51,7 @@ class Settings:
     wait_seconds: float = 0.0
     retry_for_seconds: float = 30.0
     keep_days: int = 30
-    on_event: Listener = _silent
+    on_event: Listener = silent
     on_local_connect: OnConnect | None = None
     clock: Clock = utc_now
     probe: Probe = no_probe

@@ -96,8 +96,8 @@ class Fingerprint:
         return evolve(self, marks=marks, rows={}, content={})
 
     def only(self, keys: Collection[str]) -> Fingerprint:
-        """These objects, and nothing else."""
-        return Fingerprint(objects={key: digest for key, digest in self.objects.items() if key in keys})
+        """The same with these objects only; marks and rows stay."""
+        return evolve(self, objects={key: digest for key, digest in self.objects.items() if key in keys})
 
     def differences(self, now: Fingerprint) -> tuple[str, ...]:
         """What `now` has that this one had not, and the other way round, one sentence each; empty when they are equal."""
