@@ -20,7 +20,7 @@ from ..events.lifecycle import State
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from ..migrations.target import Whole
-from .perform import Defined
+from .worker import Defined
 
 BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
 

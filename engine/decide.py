@@ -4,7 +4,7 @@
 yes. The questions are the functions below, one each. Nothing here reads a clock, a database or a file, and nothing here
 knows how an effect is performed.
 
-Read next: `events/lifecycle.py` (the table), `perform.py` (the effects), `coordinator.py` (the loop).
+Read next: `events/lifecycle.py` (the table), `perform.py` (the effects), `loop.py`.
 """
 
 from __future__ import annotations

@@ -30,8 +30,9 @@ from ..migrations.ledger import SideLedger
 from ..stores.port import EventStore
 from ..stores.seam import Probe
 from .decide import Observed, Request, decide, has_work, sides_of_rollback
-from .perform import Situation, Worker
+from .perform import perform
 from .recall import recall
+from .worker import Situation, Worker
 
 Listener: TypeAlias = "Callable[[Recorded], None]"
 
@@ -144,7 +145,7 @@ class Loop:
     def _step(self, row: Row, request: Request) -> None:
         self._probe(f"{row.effect}:before")
         began = time.perf_counter()
-        events = self._worker.perform(row, self._situation(request))
+        events = perform(self._worker, row, self._situation(request))
         seconds = time.perf_counter() - began
         self._probe(f"{row.effect}:performed")
         events[-1] = _timed(events[-1], seconds)

@@ -25,7 +25,7 @@ from ..migrations.work import work_of
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.seam import Probe, no_probe
 from .conflicts import Known
-from .perform import SIDES, Defined
+from .worker import SIDES, Defined
 
 if TYPE_CHECKING:
     from ..stores.local_connection import OnConnect

@@ -1,0 +1,166 @@
+"""The way back: deciding it, undoing each side, and comparing with before. Each answers with the events that record it.
+
+The remote goes first: a local undo is cheap to repeat, a remote one may be cut off half-way. Rolled back means as before:
+what differs, apart from what others wrote, is named, and only a person may accept it.
+
+Read next: `perform.py` (the way forward), `recall.py` (what going back must equal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve
+
+from ..events import types as e
+from ..events.errors import Blocked, Refused
+from ..events.fold import Status
+from ..events.lifecycle import Effect, Row
+from ..events.types import Event, Json
+from ..migrations.definition import SideName
+from ..migrations.work import Order, SideWork, with_down_of
+from .decide import sides_of_rollback
+from .worker import Situation, Worker, fingerprint_of
+
+
+def give_up(worker: Worker, row: Row, situation: Situation) -> list[Event]:
+    """Decide to go back, because it was asked for. Raises Blocked (T207) where what stands cannot be taken back."""
+    sides = sides_of_rollback(situation.status, situation.observed)
+    # Only the remote's own ledger can say whether there is anything that cannot be taken back.
+    if situation.run.irreversible and "remote" in sides and _remote_holds(worker, situation):
+        raise Blocked("T207", migration=situation.run.migration)
+    return [e.RollbackStarted(run=situation.run.run, reason="asked for", sides=sides)]
+
+
+def _remote_holds(worker: Worker, situation: Situation) -> bool:
+    return worker.target("remote").ledger(situation.run.migration).holds(situation.status.undone_runs())
+
+
+def undo_remote(worker: Worker, row: Row, situation: Situation) -> list[Event]:
+    """Take back what stands on the remote, by the recorded down steps or corrected ones."""
+    undoes = situation.status.undone_runs()
+    order, corrected = _undo_order(worker, "remote", situation)
+    worker.target("remote").hold()
+    worker.target("remote").undo(order)
+    return [*corrected, e.RemoteUndone(run=situation.run.run, undoes=undoes)]
+
+
+def undo_local(worker: Worker, row: Row, situation: Situation) -> list[Event]:
+    """Take back what stands on the local side."""
+    undoes = situation.status.undone_runs()
+    order, corrected = _undo_order(worker, "local", situation)
+    undone = worker.target("local").undo(order)
+    after = undone.after.to_json() if undone.after is not None else None
+    return [
+        *corrected,
+        e.LocalUndone(
+            run=situation.run.run,
+            undoes=undoes,
+            how=undone.how,
+            others_wrote=undone.others_wrote,
+            after=after,
+            replaced=undone.replaced,
+        ),
+    ]
+
+
+def _undo_order(worker: Worker, side: SideName, situation: Situation) -> tuple[Order, list[Event]]:
+    """The order by the recorded down steps; once one was refused, by those of the folder, where they were corrected."""
+    order = worker.order(side, situation)
+    defined, failure = worker.defined.works.get(side), situation.status.failure
+    refused = failure is not None and failure.effect in (Effect.UNDO_LOCAL, Effect.UNDO_REMOTE)
+    if not refused or defined is None or defined.checksum != order.work.checksum:
+        return order, []
+    work = with_down_of(order.work, defined)
+    if work.script == order.work.script:
+        return order, []
+    return evolve(order, work=work), [e.DownReplaced(run=situation.run.run, side=side, down=work.script.to_json())]
+
+
+def compare(worker: Worker, row: Row, situation: Situation) -> list[Event]:
+    """See that nothing differs from before. Raises Refused (T335) with all that does."""
+    differences = _differences(worker, situation)
+    if differences:
+        raise Refused("T335", migration=situation.run.migration, differences="; ".join(differences))
+    return [e.RolledBack(run=situation.run.run, stands=_what_stands(worker, situation))]
+
+
+def accept(worker: Worker, row: Row, situation: Situation) -> list[Event]:
+    """Take a person's word for it: what differs, or was refused, is all right."""
+    run = situation.run.run
+    match row.events[-1]:
+        case "Verified":
+            failure = situation.status.failure
+            differences = (failure.message,) if failure is not None else ()
+            return [
+                e.VerificationAccepted(run=run, differences=differences),
+                e.Verified(run=run, accepted=True),
+            ]
+        case "RollbackAbandoned":
+            return [e.RollbackAbandoned(run=run)]
+        case _:
+            return [
+                e.VerificationAccepted(run=run, differences=_differences(worker, situation)),
+                e.RolledBack(run=run, stands=_what_stands(worker, situation), accepted=True),
+            ]
+
+
+def _differences(worker: Worker, situation: Situation) -> tuple[str, ...]:
+    """What is not as it was when the (first undone) run was validated, apart from what others wrote since."""
+    status, validated = situation.status, situation.recalled.validated
+    if validated is None:
+        return ()
+    found: list[str] = []
+    if validated.local is not None and "local" in worker.targets:
+        found += [f"local: {each}" for each in _local_differences(worker, situation, validated.local)]
+    stands = _what_stands(worker, situation)
+    changed = status.remote_started or status.remote_undone
+    if validated.remote is not None and changed and "remote" not in stands:
+        found += [f"remote: {each}" for each in _remote_differences(worker, situation, validated.remote)]
+    return tuple(found)
+
+
+def _remote_differences(worker: Worker, situation: Situation, validated: Mapping[str, Json]) -> tuple[str, ...]:
+    before = fingerprint_of(validated)
+    now = worker.target("remote").look(_recorded(worker, "remote", situation.status), content=False)
+    if situation.run.direction == e.BACK and situation.recalled.remote_after is not None:
+        # Others may have changed the schema for months since: of theirs nothing is known, and nothing is asked.
+        after = fingerprint_of(situation.recalled.remote_after)
+        ours = {
+            key for key in before.objects.keys() | after.objects.keys() if before.objects.get(key) != after.objects.get(key)
+        }
+        before, now = before.only(ours), now.only(ours)
+    return before.differences(now)
+
+
+def _local_differences(worker: Worker, situation: Situation, validated: Mapping[str, Json]) -> tuple[str, ...]:
+    status = situation.status
+    before = fingerprint_of(validated)
+    if status.local_undone and status.local_after is not None and status.others_wrote is False:
+        return before.differences(fingerprint_of(status.local_after))
+    # Others may have written since, so that only the schema can be held against what it was.
+    now = worker.target("local").look(_recorded(worker, "local", status), content=False)
+    before, now = before.schema_only(), now.schema_only()
+    ours = situation.recalled.local_ours
+    if status.local_undone and ours is not None:
+        # And only those objects which the undone change touched: the rest is the host's to change.
+        before, now = before.only(ours), now.only(ours)
+    return before.differences(now)
+
+
+def _what_stands(worker: Worker, situation: Situation) -> dict[str, str]:
+    """By side, the runs that stood before this one and still do, and what is left because others rely on it."""
+    status, observed = situation.status, situation.observed
+    undone = status.undone_runs()
+    stands = {side: by for side, by in status.stood_before.items() if by not in undone}
+    if observed.remote is not None:
+        left = [row.run for row in observed.remote.standing(undone)]
+        if left:
+            stands["remote"] = left[0]
+    return stands
+
+
+def _recorded(worker: Worker, side: SideName, status: Status) -> SideWork:
+    work = worker.work(side, status)
+    assert work is not None
+    return work
