@@ -20,7 +20,7 @@ from ..events.lifecycle import State
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from ..migrations.target import Whole
-from .worker import Defined
+from .definitions import SIDES, Defined
 
 BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
 
@@ -122,16 +122,17 @@ def _changed_since(known: Known) -> Iterator[Conflict]:
     for migration, defined in known.defined.items():
         if known.status(migration).in_flight:
             continue
-        for side, work in defined.works.items():
-            ledger = known.ledger(side, migration)
+        checksums = defined.checksums()
+        for side in SIDES:
+            ledger = known.ledger(side, migration) if side in checksums else None
             applied = ledger.applied_by() if ledger is not None else None
-            if applied is not None and applied.checksum != work.checksum:
+            if applied is not None and applied.checksum != checksums[side]:
                 yield Conflict("T255", kind="edited", side=side, migration=migration)
 
 
 def _one_side_only(known: Known) -> Iterator[Conflict]:
     for migration, defined in known.defined.items():
-        if known.status(migration).in_flight or set(defined.works) != {"local", "remote"}:
+        if known.status(migration).in_flight or set(defined.checksums()) != {"local", "remote"}:
             continue
         local, remote = known.ledger("local", migration), known.ledger("remote", migration)
         if local is None or remote is None:

@@ -25,12 +25,12 @@ from ..events.errors import (
 from ..events.lifecycle import State
 from ..events.projections import BackupRow, SyncRow
 from ..events.types import Recorded
-from ..migrations.definition import Migration
 from ..migrations.memory_target import MemoryDatabase
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.seam import Probe, no_probe
 from .conflicts import BLOCKING, conflicts
 from .decide import Request
+from .definitions import Defined, MigrationSource
 from .driver import Driver, outcome_of
 from .locks import coordinator_lock
 from .planning import due, order_of, planned
@@ -42,7 +42,7 @@ from .report import (
     error_report,
     run_reports,
 )
-from .session import Listener, MigrationSource, Session, Settings, check_local, load, session, silent
+from .session import Listener, Session, Settings, check_local, load, session, silent
 from .standing import status_report, sync_rows
 
 if TYPE_CHECKING:
@@ -257,21 +257,21 @@ class Coordinator:
         """
         settings = self._settings
         try:
-            migrations = self._migrations(needs_folder=needs_folder)
+            defined = self._defined(needs_folder=needs_folder)
             check_local(settings)
             lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
-            with lock, session(settings, migrations, writes=True, adopt=adopt) as opened:
+            with lock, session(settings, defined, writes=True, adopt=adopt) as opened:
                 return work(opened)
         except TwinstepError as error:
             return Report(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
-    def _migrations(self, *, needs_folder: bool) -> tuple[Migration, ...] | None:
+    def _defined(self, *, needs_folder: bool) -> dict[str, Defined] | None:
         try:
-            return load(self._settings.migrations)
+            return load(self._settings)
         except DefinitionError:
             if needs_folder:
                 raise
             return None
 
     def _reading(self) -> AbstractContextManager[Session]:
-        return session(self._settings, load(self._settings.migrations), writes=False)
+        return session(self._settings, load(self._settings), writes=False)

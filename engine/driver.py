@@ -18,10 +18,11 @@ from ..events.errors import (
 from ..events.lifecycle import State
 from ..events.types import BACK
 from .decide import Request, Wish
+from .definitions import Defined
 from .loop import Finished, Loop
 from .report import Report, RunReport, error_report, run_reports
 from .session import Session
-from .worker import Defined, Worker
+from .worker import Worker
 
 
 class Driver:

@@ -24,9 +24,10 @@ from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import Query, SideName
 from ..migrations.target import Timing
 from .decide import Observed, has_work
+from .definitions import SIDES
 from .going_back import accept, compare, give_up, undo_local, undo_remote
 from .settling import adopt, record
-from .worker import SIDES, Situation, Worker
+from .worker import Situation, Worker
 
 
 def perform(worker: Worker, row: Row, situation: Situation) -> list[Event]:
@@ -97,7 +98,8 @@ def _new_run(worker: Worker, situation: Situation) -> e.RunStarted:
         remote_role=worker.remote_role,
         skip_remote=skip and not back and "remote" in sides,
         irreversible=worker.defined.irreversible,
-        checksums={side: work.checksum for side, work in works.items()},
+        digest=worker.defined.digest,
+        checksums=worker.defined.checksums(),
         local=works["local"].to_json() if "local" in works else None,
         remote=works["remote"].to_json() if "remote" in works else None,
     )

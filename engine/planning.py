@@ -12,9 +12,9 @@ from ..events.fold import Status
 from ..events.lifecycle import State
 from ..migrations.script import CallableStep, Unit
 from .conflicts import Known
+from .definitions import SIDES
 from .report import PlannedMigration, PlannedStep
 from .session import Session, Settings
-from .worker import SIDES
 
 
 def order_of(opened: Session, migration: str) -> tuple[int, str]:
@@ -51,7 +51,7 @@ def planned(opened: Session, name: str, status: Status) -> PlannedMigration:
         if side in defined.works and side in opened.targets and applies[side] and not done[side]
         for unit in defined.works[side].script.units
     ]
-    return PlannedMigration(id=name, description=opened.migrations[name].description, steps=tuple(steps))
+    return PlannedMigration(id=name, description=defined.description, steps=tuple(steps))
 
 
 def _texts(unit: Unit) -> Iterator[str]:

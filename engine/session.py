@@ -8,7 +8,7 @@ Read next: `coordinator.py` (the calls), `loop.py` (what a writing call drives).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,19 +18,17 @@ from attrs import define, field, frozen
 from ..events.errors import ConfigurationError, InDoubt, TwinstepError, Unreachable
 from ..events.fold import Status, fold
 from ..events.types import Recorded
-from ..migrations.definition import Migration, SideName, in_order
+from ..migrations.definition import SideName
 from ..migrations.memory_target import MemoryDatabase, MemoryTarget
 from ..migrations.target import Target, Whole
-from ..migrations.work import work_of
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.seam import Probe, no_probe
 from .conflicts import Known
-from .worker import SIDES, Defined
+from .definitions import SIDES, Defined, MigrationSource, definitions
 
 if TYPE_CHECKING:
     from ..stores.local_connection import OnConnect
 
-MigrationSource: TypeAlias = "str | Path | Sequence[Migration]"
 Listener: TypeAlias = "Callable[[Recorded], None]"
 
 
@@ -102,7 +100,6 @@ class Session:
     store: EventStore
     targets: Mapping[SideName, Target]
     defined: Mapping[str, Defined]
-    migrations: Mapping[str, Migration]
     pair: str | None
     has_folder: bool = True
     problems: dict[SideName, TwinstepError] = field(factory=dict)
@@ -113,9 +110,7 @@ class Session:
 
     def histories(self) -> dict[str, list[Recorded]]:
         """The events of each migration of this pair that the log has a stream for."""
-        prefix = f"{self.pair}/"
-        names = [name for name in self.store.streams() if name.startswith(prefix)]
-        return {name.removeprefix(prefix): self.store.read(name) for name in names}
+        return _histories(self.store, self.pair)
 
     def statuses(self) -> dict[str, Status]:
         """What the log says of each migration of this pair."""
@@ -143,16 +138,21 @@ class Session:
         )
 
 
+def _histories(store: EventStore, pair: str | None) -> dict[str, list[Recorded]]:
+    prefix = f"{pair}/"
+    names = [name for name in store.streams() if name.startswith(prefix)]
+    return {name.removeprefix(prefix): store.read(name) for name in names}
+
+
 @contextmanager
 def session(
-    settings: Settings, migrations: Sequence[Migration] | None, *, writes: bool, adopt: bool = False
+    settings: Settings, defined: Mapping[str, Defined] | None, *, writes: bool, adopt: bool = False
 ) -> Iterator[Session]:
-    """Open what a call needs. `migrations` is None where the folder cannot be read and the call can do without it. With
+    """Open what a call needs. `defined` is None where the folder cannot be read and the call can do without it. With
     `adopt`, the log is told of the pair that the databases say they are.
 
-    Raises DefinitionError for a migration that cannot be compiled, and what opening raises.
+    Raises what opening raises.
     """
-    defined = {migration.id: define_migration(migration) for migration in migrations or ()}
     store = open_store(settings, writes=writes)
     targets: dict[SideName, Target] = {}
     try:
@@ -161,9 +161,8 @@ def session(
             settings=settings,
             store=store,
             targets=targets,
-            defined=defined,
-            migrations={migration.id: migration for migration in migrations or ()},
-            has_folder=migrations is not None,
+            defined=defined or {},
+            has_folder=defined is not None,
             pair=_pair(settings, store, targets, writes=writes, adopt=adopt),
         )
     finally:
@@ -173,13 +172,18 @@ def session(
             store.close()
 
 
-def load(source: MigrationSource) -> tuple[Migration, ...]:
-    """The migrations in order, from a folder or as given. Raises DefinitionError."""
-    if isinstance(source, str | Path):
-        from ..migrations.loader import load_folder
+def load(settings: Settings) -> dict[str, Defined]:
+    """The migrations in order, as they are defined now. The log is looked into for what it knows of them, and not kept open.
 
-        return load_folder(Path(source))
-    return in_order(source)
+    Raises DefinitionError, and what reading the log raises.
+    """
+    store = open_store(settings, writes=False)
+    try:
+        pair = store.pair_of(settings.pair_key())
+        return definitions(settings.migrations, {} if pair is None else _histories(store, pair))
+    finally:
+        if store is not settings.log:
+            store.close()
 
 
 def check_local(settings: Settings) -> None:
@@ -189,12 +193,6 @@ def check_local(settings: Settings) -> None:
         from ..stores.local_connection import open_to_read
 
         open_to_read(path, on_connect=settings.on_local_connect).close()
-
-
-def define_migration(migration: Migration) -> Defined:
-    """The migration with both sides compiled. Raises DefinitionError."""
-    works = {side: work for side in SIDES if (work := work_of(migration, side)) is not None}
-    return Defined(id=migration.id, works=works, queries=migration.queries, irreversible=migration.irreversible)
 
 
 def open_store(settings: Settings, *, writes: bool) -> EventStore:

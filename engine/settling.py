@@ -11,7 +11,8 @@ from ..events.lifecycle import Row, State
 from ..events.types import Event
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
-from .worker import SIDES, Situation, Worker
+from .definitions import SIDES
+from .worker import Situation, Worker
 
 
 def record(worker: Worker, row: Row, situation: Situation) -> list[Event]:

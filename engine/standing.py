@@ -14,10 +14,10 @@ from ..events.projections import SyncRow
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from .conflicts import Known, conflicts
+from .definitions import SIDES
 from .planning import due, order_of
 from .report import ConflictReport, InFlight, MigrationReport, SideReport, StatusReport
 from .session import Session
-from .worker import SIDES
 
 
 def sync_rows(opened: Session) -> tuple[SyncRow, ...]:
@@ -74,14 +74,13 @@ def _migration_reports(opened: Session, known: Known) -> Iterator[MigrationRepor
     names: Sequence[str] = sorted({*opened.defined, *known.statuses}, key=lambda name: order_of(opened, name))
     for name in names:
         status, row, defined = known.status(name), rows.get(name), opened.defined.get(name)
-        has = defined.works if defined is not None else {}
-        checksums = defined.checksums() if defined is not None else {}
+        has = defined.checksums() if defined is not None else {}
         yield MigrationReport(
             id=name,
             state=str(status.state),
             local_status=row.local_status if row is not None else ("pending" if "local" in has else "not_needed"),
             remote_status=row.remote_status if row is not None else ("pending" if "remote" in has else "not_needed"),
-            checksum=" ".join(checksums[side] for side in SIDES if side in checksums),
+            checksum=" ".join(has[side] for side in SIDES if side in has),
             runs=status.runs,
         )
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import cast
 
-from attrs import field, frozen
+from attrs import frozen
 from uuid_utils import uuid7
 
 from ..events import types as e
@@ -21,27 +21,12 @@ from ..events.fold import Status
 from ..events.lifecycle import State
 from ..events.types import Json
 from ..migrations.catalogue import Fingerprint
-from ..migrations.definition import Query, SideName
+from ..migrations.definition import SideName
 from ..migrations.target import Target
 from ..migrations.work import Order, SideWork, recorded_work
 from .decide import Observed, Request
+from .definitions import Defined
 from .recall import Recalled
-
-SIDES: tuple[SideName, ...] = ("local", "remote")
-
-
-@frozen(kw_only=True)
-class Defined:
-    """A migration as it is defined now; empty for one that the folder no longer has."""
-
-    id: str
-    works: Mapping[SideName, SideWork] = field(factory=dict)
-    queries: tuple[Query, ...] = ()
-    irreversible: bool = False
-
-    def checksums(self) -> dict[str, str]:
-        """By side."""
-        return {side: work.checksum for side, work in self.works.items()}
 
 
 @frozen(kw_only=True)

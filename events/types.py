@@ -48,7 +48,7 @@ class RunStarted(RunEvent):
     """A run began. It says everything that the run needs to be finished when the folder is gone.
 
     `undoes` are the runs that a run of direction `back` takes back; `local` and `remote` are the compiled scripts as JSON,
-    both ways, None for a side that is not touched; `checksums` are by side.
+    both ways, None for a side that is not touched; `checksums` are by side, `digest` is that of the definition's bytes.
     """
 
     migration: str
@@ -58,6 +58,7 @@ class RunStarted(RunEvent):
     remote_role: str = "apply"
     skip_remote: bool = False
     irreversible: bool = False
+    digest: str = ""
     checksums: Mapping[str, str] = field(factory=dict)
     local: Mapping[str, Json] | None = None
     remote: Mapping[str, Json] | None = None

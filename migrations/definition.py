@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
@@ -129,24 +129,44 @@ class Migration:
     queries: tuple[Query, ...] = field(default=(), converter=_queries)
 
     def __attrs_post_init__(self) -> None:
-        if NUMBERED.fullmatch(self.id) is None:
-            raise DefinitionError("T104", name=self.id)
+        order_of(self.id)
         if self.local is None and self.remote is None:
             raise DefinitionError("T105", migration=self.id)
 
     @property
     def order(self) -> tuple[int, str]:
         """What migrations are sorted by."""
-        matched = NUMBERED.fullmatch(self.id)
-        assert matched is not None
-        return int(matched["number"]), self.id
+        return order_of(self.id)
 
     def side(self, name: SideName) -> Side | None:
         """The side of that name, or None where it is not touched."""
         return self.local if name == "local" else self.remote
 
 
-def in_order(migrations: Sequence[Migration]) -> tuple[Migration, ...]:
+def order_of(id: str) -> tuple[int, str]:
+    """What a migration of that name is sorted by. Raises DefinitionError (T104) for one without a number."""
+    matched = NUMBERED.fullmatch(id)
+    if matched is None:
+        raise DefinitionError("T104", name=id)
+    return int(matched["number"]), id
+
+
+class Ordered(Protocol):
+    """What has a place among migrations."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """What it is sorted by."""
+
+
+OrderedKind = TypeVar("OrderedKind", bound=Ordered)
+
+
+def in_order(migrations: Sequence[OrderedKind]) -> tuple[OrderedKind, ...]:
     """The migrations as they are run. Raises DefinitionError (T103) where two bear the same number.
 
     >>> change = Side(up="SELECT 1")

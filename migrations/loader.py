@@ -11,12 +11,15 @@ counts. Read next: `settings.py` (migration.toml), `functions.py` (migration.py)
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import frozen
+
 from ..events.errors import DefinitionError
 from .checksums import DIALECTS, PROBE_PREFIX
-from .definition import NUMBERED, Migration, Side, in_order
+from .definition import Migration, Side, in_order, order_of
 from .functions import load_functions
 from .lexical import is_blank
 from .settings import read_settings
@@ -39,19 +42,44 @@ def load_folder(path: str | os.PathLike[str]) -> tuple[Migration, ...]:
     T105 a migration without anything to apply, T106 and T107 for its migration.toml and migration.py, T108 a file that cannot
     be read as UTF-8, T109 a file that would never be run, T123 a down or a check of a side that has no up.
     """
+    return tuple(load_migration(found.path) for found in find_migrations(path))
+
+
+@frozen(kw_only=True)
+class MigrationFolder:
+    """A migration that was found and not read yet. `digest` is 64 hexadecimal digits over its files as they are."""
+
+    path: Path
+    digest: str
+
+    @property
+    def id(self) -> str:
+        """The migration's id."""
+        return self.path.name
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """What migrations are sorted by."""
+        return order_of(self.id)
+
+
+def find_migrations(path: str | os.PathLike[str]) -> tuple[MigrationFolder, ...]:
+    """The folder's migrations in order, with nothing parsed and nothing run.
+
+    Raises DefinitionError: T101 to T104, T108 and T109 of those that `load_folder` names.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise DefinitionError("T101", path=folder)
     found = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not _is_ignored(entry.name)]
     if not found:
         raise DefinitionError("T102", path=folder)
-    return in_order([load_migration(entry) for entry in found])
+    return in_order([_found(entry) for entry in found])
 
 
 def load_migration(folder: Path) -> Migration:
     """One migration from its own folder. Raises as `load_folder` does."""
-    if NUMBERED.fullmatch(folder.name) is None:
-        raise DefinitionError("T104", name=folder.name)
+    order_of(folder.name)
     _refuse_strays(folder)
     settings_file, functions_file = folder / SETTINGS_FILE, folder / FUNCTIONS_FILE
     settings = read_settings(_text(settings_file) if settings_file.exists() else "", settings_file)
@@ -71,6 +99,18 @@ def load_migration(folder: Path) -> Migration:
         expect=settings.expect,
         queries=settings.queries,
     )
+
+
+def _found(folder: Path) -> MigrationFolder:
+    order_of(folder.name)
+    _refuse_strays(folder)
+    hashed = sha256()
+    for name in (*TEXT_FILES, SETTINGS_FILE, FUNCTIONS_FILE):
+        file = folder / name
+        if file.exists():
+            data = _bytes(file)
+            hashed.update(f"{name} {len(data)}\n".encode() + data)
+    return MigrationFolder(path=folder, digest=hashed.hexdigest())
 
 
 def _is_ignored(name: str) -> bool:
@@ -115,8 +155,13 @@ def _is_something(steps: tuple[Step, ...] | None, side: SideName) -> bool:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_bytes().decode()
+        return _bytes(file).decode()
     except UnicodeDecodeError as error:
         raise DefinitionError("T108", path=file, problem=f"byte {error.start} is not UTF-8") from error
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
     except OSError as error:
         raise DefinitionError("T108", path=file, problem=error.strerror or type(error).__name__) from error
