@@ -120,6 +120,29 @@ MESSAGES: dict[str, Message] = {
         condition="{path} builds an index concurrently without a name at line {line}: {statement}.",
         next_step="Name the index: by its name it is found again after a crash, and dropped when taken back.",
     ),
+    # T125 to T129: text that is none, and files that cannot be loaded
+    "T125": Message(
+        condition="{path} is not SQL at line {line}: no statement begins with {word}. It is: {statement}.",
+        next_step="Correct the text{suggestion}.",
+    ),
+    "T126": Message(
+        condition="{path} is not Python at line {line}: {problem}.",
+        next_step="Correct the file at that line.",
+    ),
+    "T127": Message(
+        condition="{path} was not loaded within {seconds:g} seconds.",
+        next_step="Take out what waits or computes when the file is loaded: work belongs into its functions. Where loading "
+        'does need longer, say load_timeout = "1min" in migration.toml.',
+    ),
+    "T128": Message(
+        condition="{path} tried to end the program while it was loaded ({problem}).",
+        effect="It was not let, and neither database was changed.",
+        next_step="Remove the call of exit; the file must only define functions.",
+    ),
+    "T129": Message(
+        condition="{path} is not TOML: {problem}.",
+        next_step="Correct the file at that place; texts need quotes, and each line is key = value.",
+    ),
     # T21x: the local database's circumstances
     "T210": Message(
         condition="{path!r} cannot be the local database: {problem}.",
@@ -130,8 +153,8 @@ MESSAGES: dict[str, Message] = {
         next_step="Correct --local PATH, or let the application make its database first.",
     ),
     "T212": Message(
-        condition="The file at {path} is not an SQLite database, or it is encrypted ({problem}).",
-        next_step="Name the right file with --local PATH; for an encrypted one, hand the key over in on_local_connect.",
+        condition="The file at {path} is not an SQLite database ({problem}).",
+        next_step="Name the right file with --local PATH; if this is the application's database, put it back from a backup.",
     ),
     "T213": Message(
         condition="No rights to the local database at {path} while {doing}: {problem}.",
@@ -171,6 +194,17 @@ MESSAGES: dict[str, Message] = {
         effect="The step's own transaction is rolled back; the local database is as it was before this step.",
         next_step="Remove it from the function: Twinstep commits the step together with its ledger row. For a part that may "
         "fail, use connection.begin_nested().",
+    ),
+    "T266": Message(
+        condition="The SQLite of this Python is {version}; Twinstep needs {oldest} or newer.",
+        effect="Neither database was opened.",
+        next_step="Use a newer Python, or one that was built with a newer SQLite: "
+        "python -c 'import sqlite3; print(sqlite3.sqlite_version)' tells.",
+    ),
+    "T267": Message(
+        condition="The file at {path} looks like an encrypted database, and it cannot be read without its key ({problem}).",
+        next_step="Run the migration from the application, which knows the key: Coordinator(on_local_connect=...) is given "
+        "each connection first. If it does so already, the key is not the right one.",
     ),
     # T23x: backups
     "T230": Message(
@@ -516,16 +550,18 @@ MESSAGES: dict[str, Message] = {
     "T221": Message(
         condition="The remote database at {url} cannot be reached: {problem}.",
         effect="Nothing was changed on it by this call.",
-        next_step="See that the server runs, that the address and the password are right, and run the same command again; "
+        next_step="See that the server runs and that host and port are right, and run the same command again; "
         "or leave the remote for later with --skip-remote.",
     ),
     "T222": Message(
-        condition="The remote database at {url} is a standby, or read-only.",
-        next_step="Give the address of the primary server.",
+        condition="The remote database at {url} cannot be written to: {problem}.",
+        next_step="Give the address of the primary server; or, where it is one, switch default_transaction_read_only off for "
+        "this role and database.",
     ),
     "T223": Message(
-        condition="The role {role} may not create the schema 'twinstep' in the remote database at {url}.",
-        next_step="Grant it CREATE on the database, or let a device without rights only check: --remote-role require.",
+        condition="The role {role} lacks a right that Twinstep's ledger needs in the remote database at {url}: {missing}.",
+        next_step="Have its owner run: GRANT {missing} TO {role}; or let a device without rights only check: "
+        "--remote-role require.",
     ),
     "T224": Message(
         condition="The role {role} may not read Twinstep's ledger in the remote database at {url}.",
@@ -535,6 +571,57 @@ MESSAGES: dict[str, Message] = {
     "T225": Message(
         condition="The remote address {url} cannot be used: {problem}.",
         next_step="Give it as postgresql://user@host:port/database, or as libpq's host=... dbname=...",
+    ),
+    "T226": Message(
+        condition="The server of the remote database at {url} does not accept this password: {problem}.",
+        effect="Nothing was changed on it by this call.",
+        next_step="Give the right user and password, in the address, in PGPASSWORD or in a .pgpass file. The server says the "
+        "same of a user that does not exist.",
+    ),
+    "T227": Message(
+        condition="The server runs, and does not let this user into the remote database at {url}: {problem}.",
+        effect="Nothing was changed on it by this call.",
+        next_step="Correct the user's name in the address; or have the server's operator create the role, allow it in "
+        "pg_hba.conf, or grant it CONNECT on the database.",
+    ),
+    "T228": Message(
+        condition="The server runs, and has no such database: {problem}. The address is {url}.",
+        effect="Nothing was changed on it by this call.",
+        next_step="Correct the database's name at the end of the address, or have it created: Twinstep makes none.",
+    ),
+    "T229": Message(
+        condition="The host of the remote database at {url} has a name that cannot be looked up: {problem}.",
+        effect="Nothing was changed on it by this call.",
+        next_step="Correct the host's name; or, if this device is offline, run the same command again later, or leave the "
+        "remote for later with --skip-remote.",
+    ),
+    "T263": Message(
+        condition="No encrypted connection to the remote database at {url} could be agreed on: {problem}.",
+        effect="Nothing was changed on it by this call, and no password was sent.",
+        next_step="Correct sslmode and the certificates named in the address to what the server offers, and run the same "
+        "command again.",
+    ),
+    "T264": Message(
+        condition="Between this program and the remote database at {url} stands a pooler that hands each transaction to "
+        "another session of the server, so that no lock could be held.",
+        next_step="Give the server's own address, or that of a pool in session mode (pool_mode = session in PgBouncer).",
+    ),
+    "T265": Message(
+        condition="The remote database at {url} is PostgreSQL {version}; Twinstep needs {oldest} or newer.",
+        next_step="Upgrade the server first; older ones are not maintained by PostgreSQL any more either.",
+    ),
+    "T268": Message(
+        condition="The role {role} has not the right to do what {migration} does in the remote database at {url}: {problem}. "
+        "The statement was '{statement}'.",
+        effect="The step's transaction was rolled back.",
+        next_step="Run the migration as the owner of what it changes, or have that right granted, then run the same "
+        "command again.",
+    ),
+    # T269: time
+    "T269": Message(
+        condition="A step of {migration} took longer than {seconds:g} seconds on the {side} side, and was ended: {statement}.",
+        effect="The step's transaction was rolled back.",
+        next_step="Make it quicker, or do it in smaller migrations; or give it more time with {key} in migration.toml.",
     ),
     # T34x: the remote, while running
     "T340": Message(
@@ -579,7 +666,7 @@ MESSAGES: dict[str, Message] = {
         next_step="Correct it; 'twinstep --help' lists the settings and their forms.",
     ),
     "T153": Message(
-        condition="{path} has a setting that is not known: {key}.",
+        condition="{path} has a setting that is not known: {key}{suggestion}.",
         next_step="Correct or remove it; the settings are {known}.",
     ),
     "T154": Message(

@@ -2,7 +2,7 @@
 
 The file is no module that could be imported: it is compiled from its text (no bytecode is written beside it), and its name is
 in `sys.modules` only while it loads. It runs in a thread of its own, so that one that hangs is refused and does not
-hang the caller; a thread cannot be ended, so the hung one goes on until the process exits.
+hang the caller; the hung one is interrupted when it next takes a step in Python.
 
 Read next: `checksums.py` (how a function is known again), `loader.py`.
 """
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ..events.errors import DefinitionError
 from .checksums import ENTRY_POINTS, is_entry_point
 from .definition import FileFunction
+from .time_limit import interrupt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +29,8 @@ _RESERVED_PREFIXES = ("local_", "remote_", "check_")
 def load_functions(source: str, path: Path, migration: str, timeout_seconds: float) -> dict[str, FileFunction]:
     """The functions that Twinstep calls, by name; others in the file are its own business.
 
-    Raises DefinitionError (T107) if the file is no Python, raises or exits, is not loaded in time, or defines something under a
-    name that is nearly one of ours, or that cannot be called with a connection.
+    Raises DefinitionError: T126 no Python, T127 not loaded in time, T128 it tries to end the program; T107 if it raises, or
+    defines something under a name that is nearly one of ours, or that cannot be called with a connection.
     """
     module = ModuleType(f"twinstep_migration_{migration}")
     module.__file__ = str(path)
@@ -63,10 +64,19 @@ def _run_in_time(source: str, module: ModuleType, path: Path, timeout_seconds: f
     thread.join(timeout_seconds)
     if thread.is_alive():
         sys.modules.pop(module.__name__, None)
-        raise DefinitionError("T107", path=path, problem=f"it was not loaded within {timeout_seconds:g} s (load_timeout)")
+        interrupt(thread)
+        raise DefinitionError("T127", path=path, seconds=timeout_seconds)
     if failures:
-        problem = f"{type(failures[0]).__name__}: {failures[0]}"
-        raise DefinitionError("T107", path=path, problem=problem) from failures[0]
+        raise _not_loaded(failures[0], path) from failures[0]
+
+
+def _not_loaded(failure: BaseException, path: Path) -> DefinitionError:
+    problem = f"{type(failure).__name__}: {failure}".removesuffix(": ")
+    if isinstance(failure, SyntaxError) and failure.filename == str(path):  # not one of a module that it imports
+        return DefinitionError("T126", path=path, line=failure.lineno or 1, problem=failure.msg)
+    if isinstance(failure, SystemExit):
+        return DefinitionError("T128", path=path, problem=problem)
+    return DefinitionError("T107", path=path, problem=problem)
 
 
 def _refuse_unusable(name: str, value: object, path: Path) -> None:

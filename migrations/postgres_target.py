@@ -26,7 +26,7 @@ from attrs import evolve
 
 from ..events.errors import Blocked, DefinitionError, InDoubt, Refused, TwinstepError
 from ..events.types import Json
-from ..stores.remote_connection import is_lost, open_remote, shown, take_lock
+from ..stores.remote_connection import is_lost, open_remote, refuse_unfit_remote, shown, take_lock
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
 from .catalogue import Changes, Fingerprint
@@ -92,6 +92,7 @@ class PostgresTarget:
         connection = self._connection()
         if self._held is None:
             with self._asking(""):
+                refuse_unfit_remote(connection, self._url)
                 take_lock(connection, self._wait_seconds)
             self._held = uuid.uuid4().hex
             self._fenced = False
@@ -125,15 +126,20 @@ class PostgresTarget:
             return read_fingerprint(connection, work.limits.schemas)
 
     def validate(self, work: SideWork, *, back: bool) -> None:
-        """A primary that can be written, and the rights for a ledger. Raises Blocked (T222, T223)."""
+        """A server that can be worked on and written to, and the rights for a ledger.
+
+        Raises Blocked: T222, T223, T264, T265.
+        """
         with self._asking(work.migration) as connection:
+            refuse_unfit_remote(connection, self._url)
             row = connection.execute(_CIRCUMSTANCES).fetchone()
         assert row is not None
-        standby, readonly, may_change, role = row
+        standby, readonly, missing, role = row
         if standby or readonly == "on":
-            raise Blocked("T222", url=shown(self._url))
-        if self._changes and not may_change:
-            raise Blocked("T223", url=shown(self._url), role=role)
+            problem = "it is a standby, which follows another server" if standby else "sessions begin read-only there"
+            raise Blocked("T222", url=shown(self._url), problem=problem)
+        if self._changes and missing:
+            raise Blocked("T223", url=shown(self._url), role=role, missing=missing)
 
     def back_up(self, order: Order) -> Mapping[str, Json] | None:
         """None: a shared remote is never restored; its changes are taken back by down steps."""
@@ -276,6 +282,7 @@ class PostgresTarget:
     def _run(self, connection: Remote, steps: Sequence[CompiledStep], order: Order, code: str) -> None:
         for step in steps:
             text = step.text if isinstance(step, Statement) else f"{step.name}()"
+            began = time.monotonic()
             try:
                 if isinstance(step, Statement):
                     connection.execute(step.text.encode(), prepare=False)
@@ -283,6 +290,13 @@ class PostgresTarget:
                     self._call(order.work.compiled.callables[step.name], connection, order.work, code)
             except PASSING:
                 raise
+            except psycopg.errors.IdleInTransactionSessionTimeout as error:
+                raise self._idled(order, text) from error
+            except psycopg.errors.QueryCanceled as error:
+                limit = order.work.limits.timeout_seconds
+                if time.monotonic() - began < limit:  # somebody has cancelled it by hand
+                    raise self._refusal(error, order.migration, code, text) from error
+                raise self._out_of_time(order.migration, limit, text) from error
             except psycopg.Error as error:
                 raise self._refusal(error, order.migration, code, text) from error
 
@@ -297,6 +311,8 @@ class PostgresTarget:
         except (TwinstepError, psycopg.Error):
             raise
         except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
+            if isinstance(error.__cause__, psycopg.errors.IdleInTransactionSessionTimeout):
+                raise error.__cause__ from error
             if is_lost(connection, error.__cause__):
                 raise self._in_doubt(error, work.migration) from error
             original = getattr(error, "orig", None)
@@ -344,6 +360,8 @@ class PostgresTarget:
             connection.execute(b"COMMIT")
         except BaseException as error:
             self._abandon(connection)
+            if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+                raise self._idled(order, name) from error
             if not isinstance(error, psycopg.Error) or isinstance(error, PASSING):
                 raise
             raise self._refusal(error, order.migration, "T331", "COMMIT") from error
@@ -460,7 +478,21 @@ class PostgresTarget:
         problem = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
         if isinstance(error, NOT_IN_A_TRANSACTION):
             return Refused("T340", migration=migration, problem=problem, statement=_short(statement))
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            role, url = connection.info.user, shown(self._url)
+            words = {"role": role, "url": url, "problem": problem, "statement": _short(statement)}
+            return Refused("T268", migration=migration, side=self.side, **words)
         return Refused(code, migration=migration, side=self.side, problem=problem, statement=_short(statement))
+
+    def _idled(self, order: Order, text: str) -> Refused:
+        """A function kept its transaction open without a statement for too long, and the server ended the session: nothing of
+        it stands, and nobody is kept waiting by its locks any more."""
+        self.close()
+        return self._out_of_time(order.migration, order.work.limits.timeout_seconds, text)
+
+    def _out_of_time(self, migration: str, seconds: float, statement: str) -> Refused:
+        key = "[remote] statement_timeout"
+        return Refused("T269", migration=migration, side=self.side, seconds=seconds, key=key, statement=_short(statement))
 
     def _in_doubt(self, error: Exception, migration: str) -> InDoubt:
         self.close()
@@ -477,17 +509,22 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 
 
 _CIRCUMSTANCES = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), CASE
-    WHEN to_regnamespace('twinstep') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-    WHEN NOT has_schema_privilege('twinstep', 'USAGE') THEN false
-    WHEN to_regclass('twinstep.ledger') IS NULL THEN has_schema_privilege('twinstep', 'CREATE')
-    ELSE has_table_privilege('twinstep.ledger', 'SELECT') AND has_table_privilege('twinstep.ledger', 'INSERT')
-        AND has_table_privilege('twinstep.ledger', 'UPDATE') END, current_user
+    WHEN to_regnamespace('twinstep') IS NULL THEN
+        CASE WHEN NOT has_database_privilege(current_database(), 'CREATE')
+            THEN format('CREATE ON DATABASE %I', current_database()) END
+    WHEN NOT has_schema_privilege('twinstep', 'USAGE') THEN 'USAGE ON SCHEMA twinstep'
+    WHEN to_regclass('twinstep.ledger') IS NULL THEN
+        CASE WHEN NOT has_schema_privilege('twinstep', 'CREATE') THEN 'CREATE ON SCHEMA twinstep' END
+    WHEN NOT (has_table_privilege('twinstep.ledger', 'SELECT') AND has_table_privilege('twinstep.ledger', 'INSERT')
+        AND has_table_privilege('twinstep.ledger', 'UPDATE')) THEN 'SELECT, INSERT, UPDATE ON twinstep.ledger'
+    END, current_user
 """
 
 _BEGIN = """
 BEGIN;
 SET LOCAL lock_timeout = '{lock}s';
 SET LOCAL statement_timeout = '{statement}s';
+SET LOCAL idle_in_transaction_session_timeout = '{statement}s';
 SET LOCAL synchronous_commit = 'on';
 """
 

@@ -25,6 +25,7 @@ from attrs import evolve, frozen
 
 from ..events.errors import DefinitionError
 from .checksums import DIALECTS, digest_of
+from .leading_words import refuse_no_sql
 from .postgres_statements import is_beyond_us, single_kind
 from .sql import Mark, Statement, shown, split
 
@@ -106,8 +107,9 @@ class CompiledSide:
 def compile_side(migration: Migration, side: SideName) -> CompiledSide | None:
     """The side as units; None where it is not touched, or where its up holds nothing but comments.
 
-    Raises DefinitionError for text that cannot be split (T111 to T114, T119, T122), for statements that have no place here
-    (T115, T120, T124), a probe that is not defined (T121), and for a remote side that could not be taken back (T116 to T118).
+    Raises DefinitionError for text that cannot be split (T111 to T114, T119, T122) or is no SQL (T125), for statements that
+    have no place here (T115, T120, T124), a probe that is not defined (T121), and for a remote side that could not be taken
+    back (T116 to T118).
     """
     defined = migration.side(side)
     if defined is None:
@@ -152,6 +154,8 @@ def _read(steps: Sequence[Step], migration: str, side: SideName, direction: str,
     for step in steps:
         if isinstance(step, str):
             read = split(step, DIALECTS[side], path)
+            for statement in read.statements:
+                refuse_no_sql(statement.text, statement.words, DIALECTS[side], path, statement.line)
             items += read.items
             wrapped = wrapped or read.wrapped
         else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from ..events.errors import DefinitionError
+from ..events.nearest import nearest
 from .definition import Expectation, LocalOptions, Query, RemoteOptions
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Settings:
 
 
 def read_settings(text: str, path: Path) -> Settings:
-    """The settings in the text, defaults for what it does not say. Raises DefinitionError (T106) that names the key."""
+    """The settings in the text, defaults for what it does not say. Raises DefinitionError: T129 no TOML, T106 names the key."""
     if not text.strip():
         return Settings()
     import tomllib
@@ -54,7 +55,7 @@ def read_settings(text: str, path: Path) -> Settings:
     try:
         data: Table = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
-        raise DefinitionError("T106", path=path, problem=str(error)) from error
+        raise DefinitionError("T129", path=path, problem=error) from error
     try:
         return _settings(_Reader(data, ""))
     except _Problem as error:
@@ -124,9 +125,11 @@ class _Reader:
     def __init__(self, data: Table, name: str) -> None:
         self._rest = dict(data)
         self._name = name
+        self._known: list[str] = []
 
     def need(self, key: str, read: Callable[[object], Kind]) -> Kind:
         """The value of the key, which must be there."""
+        self._known.append(key)
         if key not in self._rest:
             raise _Problem(f"{self._full(key)} is missing")
         try:
@@ -136,6 +139,7 @@ class _Reader:
 
     def get(self, key: str, read: Callable[[object], Kind], default: Default) -> Kind | Default:
         """The value of the key, or the default where there is none."""
+        self._known.append(key)
         return self.need(key, read) if key in self._rest else default
 
     def table(self, key: str) -> _Reader:
@@ -150,9 +154,11 @@ class _Reader:
         return [_Reader(data, f"{self._full(key)}[{place}]") for place, data in enumerate(found, start=1)]
 
     def refuse_the_rest(self) -> None:
-        """Raise for the first key that nobody asked for."""
+        """Raise for the first key that nobody asked for, with the one that was most likely meant."""
         for key in self._rest:
-            raise _Problem(f"there is no key {self._full(key)}")
+            meant = nearest(key, self._known)
+            suggestion = f"; did you mean {self._full(meant)}?" if meant else ""
+            raise _Problem(f"there is no key {self._full(key)}{suggestion}")
 
     def _full(self, key: str) -> str:
         return f"{self._name}.{key}" if self._name else key

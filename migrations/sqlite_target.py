@@ -52,6 +52,7 @@ from .sqlite_catalogue import (
 )
 from .steps import ToUndo, down_row, due_units, head_row, units_to_undo, up_row
 from .target import Timing, Undone, Whole
+from .time_limit import OutOfTime, limited
 from .work import Order, SideWork
 
 REPETITIONS = 5
@@ -60,6 +61,8 @@ SLOW_SECONDS = 0.5
 BUSY_SECONDS = 5.0
 # How often SQLite asks whether the time is over, in steps of its virtual machine.
 STEPS_BETWEEN_LOOKS = 10_000
+# What is the disk's doing, and not the statement's that met it.
+DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT})
 
 
 class SQLiteTarget:
@@ -303,21 +306,21 @@ class SQLiteTarget:
     def _run(self, connection: sqlite3.Connection, steps: Sequence[CompiledStep], work: SideWork, code: str) -> None:
         """Each step in turn, none of which can end the transaction. Raises Refused naming the one that was refused.
 
-        The time is that of all steps together; a function is not interrupted between its statements, but refused after it.
+        The time is that of all steps together. Raises Refused (T269) when it is over, Blocked (T215, T216) where it is the disk
+        that refused.
         """
         deadline = time.monotonic() + work.limits.timeout_seconds
         for step in steps:
             text = step.text if isinstance(step, Statement) else f"{step.name}()"
             with _limited(connection, deadline):
                 if isinstance(step, Statement):
-                    self._execute(connection, work, step.text, code)
+                    self._execute(connection, work, step.text, code, deadline)
                 else:
-                    self._call(connection, work, work.compiled.callables[step.name], code)
+                    self._call(connection, work, work.compiled.callables[step.name], code, deadline)
             if time.monotonic() > deadline:
-                problem = TimeoutError(f"its side took longer than {work.limits.timeout_seconds:g} seconds")
-                raise self._refusal(problem, work, code, text)
+                raise self._out_of_time(work, text)
 
-    def _execute(self, connection: sqlite3.Connection, work: SideWork, statement: str, code: str) -> None:
+    def _execute(self, connection: sqlite3.Connection, work: SideWork, statement: str, code: str, deadline: float) -> None:
         with guarded(connection) as guard:
             try:
                 connection.execute(statement)
@@ -325,31 +328,36 @@ class SQLiteTarget:
                 # Said inside the guard: some errors (time is over, disk full) end the transaction, and nobody tried to.
                 if guard.attempts:
                     raise
-                raise self._refusal(error, work, code, statement) from error
+                raise self._refusal(error, work, code, statement, deadline) from error
 
-    def _call(self, connection: sqlite3.Connection, work: SideWork, function: StepFunction, code: str) -> None:
+    def _call(self, connection: sqlite3.Connection, work: SideWork, function: StepFunction, code: str, deadline: float) -> None:
         # 0.4 s of import, paid only by migrations with functions.
         from ..stores.held_sqlalchemy import sqlalchemy_connection
 
         name = getattr(function, "__name__", "function")
         try:
-            with sqlalchemy_connection(connection) as lent:
+            with limited(deadline - time.monotonic()), sqlalchemy_connection(connection) as lent:
                 function(lent)
+        except OutOfTime as error:
+            raise self._out_of_time(work, f"{name}()") from error
         except TwinstepError as error:
             driver = getattr(error.__cause__, "orig", error.__cause__)
+            if isinstance(error.__cause__, OutOfTime):
+                raise self._out_of_time(work, f"{name}()") from error
             if error.code == "T219" and isinstance(driver, sqlite3.Error) and _ended_by_itself(driver):
-                raise self._refusal(driver, work, code, f"{name}()") from error
+                raise self._refusal(driver, work, code, f"{name}()", deadline) from error
             raise
         except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
-            raise self._refusal(error, work, code, f"{name}()") from error
+            raise self._refusal(getattr(error, "orig", None) or error, work, code, f"{name}()", deadline) from error
 
     def _check(self, work: SideWork, check: StepFunction) -> None:
         # A connection of its own: whatever the check does to it, the file cannot be changed, and no lock is lost.
         connection = open_local(self._path, readonly=True, on_connect=self._on_connect)
         try:
             connection.execute("BEGIN")
-            with _limited(connection, time.monotonic() + work.limits.timeout_seconds):
-                self._call(connection, work, check, "T332")
+            deadline = time.monotonic() + work.limits.timeout_seconds
+            with _limited(connection, deadline):
+                self._call(connection, work, check, "T332", deadline)
         finally:
             roll_back(connection)
             connection.close()
@@ -419,10 +427,23 @@ class SQLiteTarget:
     def _head(self, order: Order) -> LedgerRow:
         return head_row(pair=order.pair, log=order.log, token=self._held or "")
 
-    def _refusal(self, error: Exception, work: SideWork, code: str, statement: str) -> TwinstepError:
-        line = " ".join(statement.split())
-        short = line if len(line) <= 200 else f"{line[:197]}..."
-        return Refused(code, migration=work.migration, side=self.side, problem=error, statement=short)
+    def _refusal(self, error: BaseException, work: SideWork, code: str, statement: str, deadline: float) -> TwinstepError:
+        if isinstance(error, sqlite3.Error):
+            primary = primary_code(error)
+            if primary == sqlite3.SQLITE_INTERRUPT and time.monotonic() > deadline:
+                return self._out_of_time(work, statement)
+            if primary in DISK:  # nothing is wrong with the statement
+                return translate(error, path=str(self._path), doing=f"running a step of {work.migration}")
+        return Refused(code, migration=work.migration, side=self.side, problem=error, statement=_short(statement))
+
+    def _out_of_time(self, work: SideWork, statement: str) -> Refused:
+        seconds, key = work.limits.timeout_seconds, "[local] timeout"
+        return Refused("T269", migration=work.migration, side=self.side, seconds=seconds, key=key, statement=_short(statement))
+
+
+def _short(statement: str) -> str:
+    line = " ".join(statement.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."
 
 
 def _token(look: Fingerprint) -> str:

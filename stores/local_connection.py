@@ -19,9 +19,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from ..events.errors import Blocked, ConfigurationError, Defect
+from ..events.errors import Blocked, ConfigurationError, Defect, TwinstepError
+from .encryption import looks_encrypted
 from .local_guard import LocalConnection, guarded
-from .sqlite_errors import is_busy, translate, translate_commit
+from .sqlite_errors import is_busy, primary_code, problem_of, translate, translate_commit
 
 __all__ = [
     "LocalConnection",
@@ -41,6 +42,9 @@ __all__ = [
 
 OnConnect: TypeAlias = "Callable[[sqlite3.Connection], None]"
 
+# STRICT tables, RETURNING, and the exact behaviour of ALTER TABLE that the rebuild of tables was tested with.
+OLDEST_SQLITE = (3, 40, 0)
+
 FIRST_PAUSE_SECONDS = 0.001
 # Short, because a program that commits in a loop leaves the lock free for some microseconds at a time: with 50 ms between two
 # looks, 30 seconds were not enough to meet one of them.
@@ -56,10 +60,14 @@ def open_local(
 ) -> LocalConnection:
     """Open an existing SQLite file; nothing is ever created. `on_connect` runs first (keys, functions, collations).
 
-    Raises ConfigurationError for what is no database file (T210 to T212), Blocked for missing rights (T213), a lock held
-    for longer than `busy_seconds` (T214), or a damaged file (T216). Read-only connections leave the file as it is, also in WAL
+    Raises ConfigurationError for what is no database file, or an encrypted one without its key (T210 to T212, T267), Blocked
+    for missing rights (T213), a lock held for longer than `busy_seconds` (T214), a damaged file (T216), or an SQLite that is
+    too old (T266). Read-only connections leave the file as it is, also in WAL
     mode, where a writing one changes it when it closes.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(str(part) for part in OLDEST_SQLITE[:2])
+        raise Blocked("T266", version=sqlite3.sqlite_version, oldest=oldest)
     place = _checked(path, readonly=readonly)
     connection: LocalConnection | None = None
     try:
@@ -78,7 +86,7 @@ def open_local(
         if connection is not None:
             connection.close()
         if isinstance(error, sqlite3.Error):
-            raise translate(error, path=str(place), doing="opening it") from error
+            raise _not_opened(error, place) from error
         raise
     return connection
 
@@ -195,6 +203,12 @@ def _check_rights(place: Path, *, readonly: bool) -> None:
         missing = "its folder may not be written to, and the journal must be kept there"
     if missing is not None:
         raise Blocked("T213", path=str(place), doing="opening it", problem=missing)
+
+
+def _not_opened(error: sqlite3.Error, place: Path) -> TwinstepError:
+    if primary_code(error) == sqlite3.SQLITE_NOTADB and looks_encrypted(place):
+        return ConfigurationError("T267", path=str(place), problem=problem_of(error))
+    return translate(error, path=str(place), doing="opening it")
 
 
 def _make_ready(connection: sqlite3.Connection, *, readonly: bool, on_connect: OnConnect | None) -> None:

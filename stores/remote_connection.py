@@ -5,7 +5,8 @@ caller must learn so. `client_connection_check_interval` has the server end what
 death (PostgreSQL 14 and later, on Linux; elsewhere the server refuses the setting, and its default stays).
 
 Waiting for a lock is done by polling: a session that waits in `pg_advisory_lock` holds a snapshot, for which CREATE INDEX
-CONCURRENTLY waits in turn. Read next: `migrations/postgres_target.py`.
+CONCURRENTLY waits in turn. Read next: `remote_login.py` (why there is no way in), `remote_fitness.py` (poolers),
+`migrations/postgres_target.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..events.errors import ConfigurationError, Locked, Unreachable
+from .remote_fitness import refuse_unfit
+from .remote_login import not_let_in
 
 if TYPE_CHECKING:
     from psycopg.rows import TupleRow
@@ -93,7 +96,11 @@ def key_of(url: str) -> str:
 
 
 def open_remote(url: str, *, connect_seconds: float = 10.0) -> Remote:
-    """A connection in autocommit, named after this process. Raises Unreachable (T221) where there is no way in."""
+    """A connection in autocommit, named after this process.
+
+    Raises Unreachable where there is no way in: T221 the server is away, T226 to T229 and T263 where the login, the database,
+    the host's name or the encryption is what stands in the way.
+    """
     name = f"twinstep on {socket.gethostname()} (process {os.getpid()})"
     try:
         connection = psycopg.connect(
@@ -105,15 +112,20 @@ def open_remote(url: str, *, connect_seconds: float = 10.0) -> Remote:
             prepare_threshold=None,  # a plan that was kept from before an ALTER would be refused after it
         )
     except psycopg.Error as error:
-        raise Unreachable("T221", url=shown(url), problem=_first_line(str(error))) from error
+        raise not_let_in(error, conninfo=libpq_url(url), shown=shown(url), problem=_reason_of(error)) from error
     try:
         # Refused by a server that is not on Linux, and by one older than 14.
         with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
-            connection.execute("SET client_connection_check_interval = '1s'")
+            connection.execute(_END_WITH_US.encode(), (connection.pgconn.backend_pid,))
     except psycopg.Error as error:
         connection.close()
-        raise Unreachable("T221", url=shown(url), problem=_first_line(str(error))) from error
+        raise Unreachable("T221", url=shown(url), problem=_reason_of(error)) from error
     return connection
+
+
+def refuse_unfit_remote(connection: Remote, url: str) -> None:
+    """Return where locks and settings of this session hold. Raises Blocked (T264, T265), see `remote_fitness.py`."""
+    refuse_unfit(connection, conninfo=libpq_url(url), shown=shown(url))
 
 
 def is_lost(connection: Remote, error: BaseException | None) -> bool:
@@ -152,7 +164,11 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = 
 """
 
 
-def _first_line(text: str) -> str:
-    """libpq gives the reason first, and a hint on the lines below it."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else "no reason was given"
+# Behind a pooler the session is another one's next: nothing is set there, for it would stay.
+_END_WITH_US = "SELECT set_config('client_connection_check_interval', '1s', false) WHERE pg_catalog.pg_backend_pid() = %s"
+
+
+def _reason_of(error: psycopg.Error) -> str:
+    """In the server's words. libpq gives the reason first, and a hint on the lines below it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "no reason was given"

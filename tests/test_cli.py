@@ -546,8 +546,8 @@ def test_settings_may_stand_in_pyproject_and_an_own_file_goes_before_it(project:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('locl = "app.db"', "has a setting that is not known: locl."),
-        ('state_dir = "x"', "has a setting that is not known: state_dir."),
+        ('locl = "app.db"', "has a setting that is not known: locl (did you mean local?)."),
+        ('state_dir = "x"', "has a setting that is not known: state_dir (did you mean state-dir?)."),
         ("local = 7", "local in "),
         ("wait = true", "wait in "),
         ('wait = "long"', "wait in "),

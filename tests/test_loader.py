@@ -212,7 +212,6 @@ def test_settings_that_say_nothing_are_the_same_as_none(tmp_path: Path, text: st
         ("[remote]\nschemas = 'public'", "remote.schemas"),
         ("[remote]\nschemas = []", "remote.schemas"),
         ("[expect]\ncolumns_changed = ['title']", "expect.columns_changed"),
-        ("[local\n", "line 1"),
     ],
 )
 def test_a_key_that_is_unknown_or_of_the_wrong_kind_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
@@ -304,35 +303,62 @@ def test_two_migrations_do_not_see_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "named"),
+    ("source", "code", "named"),
     [
-        ("def local_up(connection:\n", "SyntaxError"),
-        ("raise RuntimeError('no such host')", "RuntimeError: no such host"),
-        ("import sys; sys.exit(3)", "SystemExit"),
-        ("import a_module_that_is_nowhere", "a_module_that_is_nowhere"),
-        ("local_up = 3", "local_up"),
-        ("async def local_up(connection): ...", "local_up"),
-        ("def remote_up(connection): yield", "remote_up"),
-        ("def local_up(): ...", "local_up"),
-        ("def local_up(connection, more): ...", "local_up"),
-        ("def local_upp(connection): ...", "local_upp"),
-        ("def local_up(connection): ...\ndef check_locally(connection): ...", "check_locally"),
+        ("x = 1\ndef local_up(connection:\n", "T126", "line 2"),
+        ("raise RuntimeError('no such host')", "T107", "RuntimeError: no such host"),
+        ("import sys; sys.exit(3)", "T128", "SystemExit: 3"),
+        ("exit()", "T128", "SystemExit"),
+        ("exec('1 +')", "T107", "SyntaxError"),
+        ("import a_module_that_is_nowhere", "T107", "a_module_that_is_nowhere"),
+        ("local_up = 3", "T107", "local_up"),
+        ("async def local_up(connection): ...", "T107", "local_up"),
+        ("def remote_up(connection): yield", "T107", "remote_up"),
+        ("def local_up(): ...", "T107", "local_up"),
+        ("def local_up(connection, more): ...", "T107", "local_up"),
+        ("def local_upp(connection): ...", "T107", "local_upp"),
+        ("def local_up(connection): ...\ndef check_locally(connection): ...", "T107", "check_locally"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, source: str, named: str) -> None:
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, source: str, code: str, named: str) -> None:
     error = refused(tmp_path, {"0001_a/local.up.sql": "SELECT 1", "0001_a/migration.py": source})
-    assert error.code == "T107"
+    assert error.code == code
     assert named in error.condition
     assert "migration.py" in error.condition
 
 
-def test_a_file_that_hangs_is_refused_in_time(tmp_path: Path) -> None:
-    files = {"0001_a/migration.py": "import time\ntime.sleep(3)", "0001_a/migration.toml": "load_timeout = '200ms'"}
+def test_a_file_that_hangs_is_refused_in_time_and_goes_on_no_longer(tmp_path: Path) -> None:
+    files = {"0001_a/migration.py": "while True: pass", "0001_a/migration.toml": "load_timeout = '200ms'"}
     started = time.monotonic()
     error = refused(tmp_path, files)
-    assert error.code == "T107"
-    assert "0.2 s" in error.condition
+    assert error.code == "T127"
+    assert "0.2 seconds" in error.condition
     assert time.monotonic() - started < 2
+    while any(thread.name == "twinstep_migration_0001_a" for thread in threading.enumerate()):
+        assert time.monotonic() - started < 5, "it still runs"
+        time.sleep(0.01)
+
+
+def test_text_that_is_no_toml_is_refused_with_its_place(tmp_path: Path) -> None:
+    error = refused(tmp_path, {"0001_a/local.up.sql": "SELECT 1", "0001_a/migration.toml": "[local\n"})
+    assert (error.code, "line 1" in error.condition) == ("T129", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("descripton = 'x'", "did you mean description?"),
+        ("[local]\npendign = 'SELECT 0'", "did you mean local.pending?"),
+        ("[local]\nuser_version = { form = [1] }", "did you mean local.user_version.from?"),
+        ("[remot]\nlock_timeout = '1s'", "did you mean remote?"),
+        ("[[query]]\nname = 'a'\nside = 'local'\nsql = 'SELECT 1'\nuse_index = 'x'", "did you mean query[1].uses_index?"),
+        ("colour = 'red'", "there is no key colour."),
+    ],
+)
+def test_the_key_that_was_meant_is_named(tmp_path: Path, text: str, meant: str) -> None:
+    error = refused(tmp_path, {"0001_a/local.up.sql": "SELECT 1", "0001_a/migration.toml": text})
+    assert error.code == "T106"
+    assert meant in error.condition
 
 
 def test_reading_a_folder_loads_neither_a_parser_nor_a_driver(tmp_path: Path) -> None:

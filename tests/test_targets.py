@@ -684,7 +684,7 @@ def test_a_statement_that_runs_too_long_is_refused_and_leaves_nothing(place: Pla
     option: dict[str, Any] = {"statement_timeout_seconds" if place.side == "remote" else "timeout_seconds": 0.3}
     with pytest.raises(Refused) as refused:
         place.target().apply(order(work(place, (place.add(10), long), place.add(-10), **option)))
-    assert refused.value.code == "T331"
+    assert refused.value.code == "T269"
     assert "T219" not in str(refused.value)
     assert time.monotonic() - began < 10
     assert place.world() == before
@@ -699,8 +699,49 @@ def test_a_function_that_took_too_long_is_refused(place: Place) -> None:
     before = place.world()
     with pytest.raises(Refused) as refused:
         place.target().apply(order(work(place, (place.add(10), sleep), place.add(-10), timeout_seconds=0.1)))
-    assert refused.value.code == "T331"
+    assert refused.value.code == "T269"
     assert place.world() == before
+
+
+@on("place", ["sqlite wal", "sqlite delete"], indirect=True)
+@on("swallows", [False, True], ids=["plain", "swallowing"])
+def test_a_function_that_never_ends_is_interrupted_and_leaves_nothing(place: Place, swallows: bool) -> None:
+    def turn(connection: Connection) -> None:
+        began = time.monotonic()
+        while time.monotonic() - began < 2:
+            with suppress(BaseException if swallows else Exception):
+                connection.execute(text("UPDATE item SET n = n + 1"))
+                while True:
+                    pass
+
+    before, began = place.world(), time.monotonic()
+    with pytest.raises(Refused) as refused:
+        place.target().apply(order(work(place, (place.adding(10), turn), place.add(-10), timeout_seconds=0.2)))
+    assert refused.value.code == "T269"
+    assert swallows or time.monotonic() - began < 1.5
+    assert place.world() == before
+    place.target(wait_seconds=5).hold()
+
+
+@on("place", ["postgres"], indirect=True)
+def test_a_function_that_keeps_its_transaction_open_for_too_long_loses_it_and_its_locks(place: Place) -> None:
+    def sleep(connection: Connection) -> None:
+        connection.execute(text("UPDATE item SET n = n + 1"))
+        time.sleep(0.8)
+        connection.execute(text("UPDATE item SET n = n + 1"))
+
+    def sleep_last(connection: Connection) -> None:
+        time.sleep(0.8)
+
+    before = place.world()
+    for function in (sleep, sleep_last):
+        with pytest.raises(Refused) as refused:
+            place.target().apply(
+                order(work(place, (place.adding(10), function), place.add(-10), statement_timeout_seconds=0.3))
+            )
+        assert refused.value.code == "T269"
+        assert place.world() == before
+        place.died()
 
 
 # Errors are ours

@@ -14,6 +14,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from ...events.errors import ConfigurationError
+from ...events.nearest import nearest
 
 OWN_NAME = "twinstep.toml"
 SHARED_NAME = "pyproject.toml"
@@ -34,7 +35,9 @@ def find_settings(folder: Path, *, known: Collection[str]) -> SettingsFile | Non
         if found is not None:
             for key in found.values:
                 if key not in known:
-                    raise ConfigurationError("T153", path=found.path, key=key, known=", ".join(known))
+                    meant = nearest(key, known)
+                    suggestion = f" (did you mean {meant}?)" if meant else ""
+                    raise ConfigurationError("T153", path=found.path, key=key, suggestion=suggestion, known=", ".join(known))
             return found
     return None
 
