@@ -42,7 +42,7 @@ from .report import (
     error_report,
     run_reports,
 )
-from .session import Listener, Session, Settings, check_local, load, session, silent
+from .session import Listener, Session, Settings, check_addresses, load, session, silent
 from .standing import status_report, sync_rows
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Coordinator:
         def work(opened: Session) -> Report:
             return self._migrate(opened, to=to, skip_remote=skip_remote, adopt=adopt)
 
-        return self._reported("migrate", work, adopt=adopt)
+        return self._reported("migrate", work, adopt=adopt, to=to)
 
     def resume(self, *, skip_remote: bool = False, discard_local_writes: bool = False) -> Report:
         """Finish what a crash or an unreachable remote left in flight; begin nothing.
@@ -249,7 +249,13 @@ class Coordinator:
         return conflicts(opened.known(with_remote=not skip))
 
     def _reported(
-        self, doing: str, work: Callable[[Session], Report], *, needs_folder: bool = True, adopt: bool = False
+        self,
+        doing: str,
+        work: Callable[[Session], Report],
+        *,
+        needs_folder: bool = True,
+        adopt: bool = False,
+        to: str | None = None,
     ) -> Report:
         """Run a changing call under the lock; what it raises of ours is its report. A damaged log and our own bugs too.
 
@@ -258,7 +264,9 @@ class Coordinator:
         settings = self._settings
         try:
             defined = self._defined(needs_folder=needs_folder)
-            check_local(settings)
+            if to is not None and defined is not None and to not in defined:
+                raise DefinitionError("T145", migration=to)
+            check_addresses(settings)
             lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
             with lock, session(settings, defined, writes=True, adopt=adopt) as opened:
                 return work(opened)
@@ -266,6 +274,7 @@ class Coordinator:
             return Report(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
     def _defined(self, *, needs_folder: bool) -> dict[str, Defined] | None:
+        """The migrations; None where they cannot be used and the call can do without: what is in flight is in the log."""
         try:
             return load(self._settings)
         except DefinitionError:

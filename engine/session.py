@@ -186,8 +186,17 @@ def load(settings: Settings) -> dict[str, Defined]:
             store.close()
 
 
-def check_local(settings: Settings) -> None:
-    """See that the local database is there and is one, before anything is made beside it. Raises what opening raises."""
+def check_addresses(settings: Settings) -> None:
+    """See that the local database is there and is one, and that the other addresses can be read, before anything is made.
+
+    Raises what opening the local database raises, and ConfigurationError (T144 the log, T225 the remote). Touches no network.
+    """
+    if isinstance(settings.log, str) and settings.log != "memory:":
+        log_path(settings.log)
+    if isinstance(settings.remote, str) and settings.remote_role != "skip":
+        from ..stores.remote_connection import libpq_url
+
+        libpq_url(settings.remote)
     path = settings.local_path
     if path is not None:
         from ..stores.local_connection import open_to_read

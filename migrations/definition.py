@@ -40,6 +40,11 @@ class FileFunction:
         return self.function(connection)
 
 
+def name_of(function: StepFunction) -> str:
+    """What messages call a function."""
+    return function.name if isinstance(function, FileFunction) else str(getattr(function, "__name__", "function"))
+
+
 def _steps(given: Step | Sequence[Step]) -> tuple[Step, ...]:
     return (given,) if isinstance(given, str) or callable(given) else tuple(given)
 

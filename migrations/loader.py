@@ -11,6 +11,7 @@ counts. Read next: `settings.py` (migration.toml), `functions.py` (migration.py)
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from .settings import read_settings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .definition import FileFunction, SideName, Step
 
@@ -39,8 +40,9 @@ def load_folder(path: str | os.PathLike[str]) -> tuple[Migration, ...]:
     """The folder's migrations in the order in which they run.
 
     Raises DefinitionError: T101 no such folder, T102 nothing in it, T103 equal numbers, T104 a sub-folder without a number,
-    T105 a migration without anything to apply, T106 and T107 for its migration.toml and migration.py, T108 a file that cannot
-    be read as UTF-8, T109 a file that would never be run, T123 a down or a check of a side that has no up.
+    T105 a migration without anything to apply, T106 and T129 for its migration.toml, T107 and T126 to T128 for its
+    migration.py, T108 what may not or cannot be read as UTF-8, T109 a file that would never be run, T123 a down or a check of
+    a side that has no up.
     """
     return tuple(load_migration(found.path) for found in find_migrations(path))
 
@@ -69,9 +71,10 @@ def find_migrations(path: str | os.PathLike[str]) -> tuple[MigrationFolder, ...]
     Raises DefinitionError: T101 to T104, T108 and T109 of those that `load_folder` names.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise DefinitionError("T101", path=folder)
-    found = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not _is_ignored(entry.name)]
+    with _readable(folder):
+        if not folder.is_dir():
+            raise DefinitionError("T101", path=folder)
+        found = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not _is_ignored(entry.name)]
     if not found:
         raise DefinitionError("T102", path=folder)
     return in_order([_found(entry) for entry in found])
@@ -80,7 +83,8 @@ def find_migrations(path: str | os.PathLike[str]) -> tuple[MigrationFolder, ...]
 def load_migration(folder: Path) -> Migration:
     """One migration from its own folder. Raises as `load_folder` does."""
     order_of(folder.name)
-    _refuse_strays(folder)
+    with _readable(folder):
+        _refuse_strays(folder)
     settings_file, functions_file = folder / SETTINGS_FILE, folder / FUNCTIONS_FILE
     settings = read_settings(_text(settings_file) if settings_file.exists() else "", settings_file)
     functions: Mapping[str, FileFunction] = {}
@@ -103,7 +107,8 @@ def load_migration(folder: Path) -> Migration:
 
 def _found(folder: Path) -> MigrationFolder:
     order_of(folder.name)
-    _refuse_strays(folder)
+    with _readable(folder):
+        _refuse_strays(folder)
     hashed = sha256()
     for name in (*TEXT_FILES, SETTINGS_FILE, FUNCTIONS_FILE):
         file = folder / name
@@ -161,7 +166,14 @@ def _text(file: Path) -> str:
 
 
 def _bytes(file: Path) -> bytes:
-    try:
+    with _readable(file):
         return file.read_bytes()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Around what looks at files: what the operating system refuses is said of this path."""
+    try:
+        yield
     except OSError as error:
-        raise DefinitionError("T108", path=file, problem=error.strerror or type(error).__name__) from error
+        raise DefinitionError("T108", path=path, problem=error.strerror or type(error).__name__) from error

@@ -24,7 +24,7 @@ from ..events.errors import Blocked, Locked, Refused, Unreachable
 from ..events.types import Json
 from ..stores.seam import Probe, no_probe
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint
-from .definition import Query, SideName
+from .definition import Query, SideName, name_of
 from .ledger import DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
 from .script import CallableStep, Unit
 from .sql import Statement
@@ -352,7 +352,7 @@ def _call(function: object, contents: Contents, work: SideWork, code: str, side:
     try:
         cast("Callable[[Contents], object]", function)(contents)
     except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
-        name = getattr(function, "__name__", "function")
+        name = name_of(function)
         raise Refused(code, migration=work.migration, side=side, problem=error, statement=f"{name}()") from error
 
 

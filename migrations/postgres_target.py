@@ -32,7 +32,7 @@ from . import postgres_ledger as sql
 from .catalogue import Changes, Fingerprint
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex
-from .definition import Query, SideName, StepFunction
+from .definition import Query, SideName, StepFunction, name_of
 from .ledger import DONE, OPEN, SideLedger
 from .postgres_catalogue import read_catalogue, read_fingerprint
 from .script import CallableStep, CompiledStep, Unit
@@ -304,7 +304,7 @@ class PostgresTarget:
         """Run a function inside the open transaction, which it cannot end; whatever it raises is a refusal."""
         from ..stores.remote_guard import sqlalchemy_connection
 
-        name = getattr(function, "__name__", "function")
+        name = name_of(function)
         try:
             with sqlalchemy_connection(connection) as lent:
                 result = function(lent)

@@ -39,7 +39,7 @@ from ..stores.seam import Probe, no_probe
 from ..stores.sqlite_errors import is_busy, primary_code
 from . import sqlite_ledger as sql
 from .catalogue import Catalogue, Changes, Fingerprint
-from .definition import Query, SideName, StepFunction
+from .definition import Query, SideName, StepFunction, name_of
 from .ledger import HEAD, LedgerRow, SideLedger
 from .script import CompiledStep
 from .sql import Statement
@@ -334,7 +334,7 @@ class SQLiteTarget:
         # 0.4 s of import, paid only by migrations with functions.
         from ..stores.held_sqlalchemy import sqlalchemy_connection
 
-        name = getattr(function, "__name__", "function")
+        name = name_of(function)
         try:
             with limited(deadline - time.monotonic()), sqlalchemy_connection(connection) as lent:
                 function(lent)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..session import Settings
 
 ROLES: Final = ("apply", "require", "skip")
+IN_MEMORY: Final = ":memory:"
 
 
 @frozen(kw_only=True)
@@ -200,6 +201,8 @@ def _path(given: Values, name: str) -> Path | None:
     # An address in a path's place would become a folder named after its password.
     if "://" in text:
         raise _unusable(given[name], name)
+    if text == IN_MEMORY:
+        return Path(text)  # refused by name where it is a database, rather than looked for as a file
     return given[name].base / Path(text).expanduser()
 
 

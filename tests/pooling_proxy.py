@@ -1,0 +1,116 @@
+"""A pooler of the kind that hands each transaction to whichever server session is free, as PgBouncer does in that mode.
+
+It answers the start of a session itself, with a backend id of its own making, and keeps a few sessions of the real server
+(over its unix socket, without a password). What a client sends is passed on to the session that was used last, until the
+server says that no transaction is open any more.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from queue import LifoQueue
+
+SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
+FALSE_BACKEND = 424242
+SESSIONS = 2
+
+
+class Stream:
+    """Messages of PostgreSQL's protocol over a socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._file = connection.makefile("rb")
+
+    def start(self) -> bytes:
+        """The first message of a client, which has no kind."""
+        (length,) = struct.unpack("!i", self._exactly(4))
+        return self._exactly(length - 4)
+
+    def message(self) -> tuple[bytes, bytes]:
+        """The next one: its kind, and all of its bytes."""
+        head = self._exactly(5)
+        (length,) = struct.unpack("!i", head[1:])
+        return head[:1], head + self._exactly(length - 4)
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def _exactly(self, count: int) -> bytes:
+        data = self._file.read(count)
+        if len(data) < count:
+            raise ConnectionError
+        return data
+
+
+class Pooler:
+    """The sessions, and the clients that take turns on them."""
+
+    def __init__(self, socket_path: str, database: str) -> None:
+        self._sessions: LifoQueue[Stream] = LifoQueue()
+        self.greeting = b""
+        for _ in range(SESSIONS):
+            self._sessions.put(self._session(socket_path, database))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+        while not self._sessions.empty():
+            self._sessions.get().socket.close()
+
+    def _session(self, socket_path: str, database: str) -> Stream:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(socket_path)
+        words = f"user\0postgres\0database\0{database}\0\0".encode()
+        connection.sendall(struct.pack("!ii", len(words) + 8, 196608) + words)
+        stream, greeting = Stream(connection), b""
+        while (message := stream.message())[0] != b"Z":
+            # What the server says of its settings is what the pooler says to its clients.
+            greeting += message[1] if message[0] == b"S" else b""
+        self.greeting = greeting
+        return stream
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(Stream(client),), daemon=True).start()
+
+    def _serve(self, client: Stream) -> None:
+        with suppress(OSError), client.socket:
+            while struct.unpack("!i", client.start()[:4])[0] in (SSL_REQUEST, GSS_REQUEST):
+                client.send(b"N")
+            key = struct.pack("!ciii", b"K", 12, FALSE_BACKEND, 1)
+            client.send(struct.pack("!cii", b"R", 8, 0) + self.greeting + key + struct.pack("!cic", b"Z", 5, b"I"))
+            self._take_turns(client)
+
+    def _take_turns(self, client: Stream) -> None:
+        session: Stream | None = None
+        while (message := client.message())[0] != b"X":
+            session = session or self._sessions.get()
+            session.send(message[1])
+            if message[0] in (b"Q", b"S"):
+                while True:
+                    kind, data = session.message()
+                    client.send(data)
+                    if kind == b"Z":
+                        break
+                if data[5:] == b"I":
+                    self._sessions.put(session)
+                    session = None
+
+
+@contextmanager
+def pooling(socket_path: str, database: str) -> Iterator[int]:
+    """A pooler in front of a server's unix socket; gives the port on 127.0.0.1."""
+    pooler = Pooler(socket_path, database)
+    try:
+        yield pooler.port
+    finally:
+        pooler.close()

@@ -1,0 +1,58 @@
+"""Refused before touched: every bad input and every bad circumstance has its own message, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from refusal_cases import CASES, Case
+from refusal_play import fresh_world, play
+from refusal_world import World
+
+from twinstep.engine.embedded import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def server_with_passwords() -> Iterator[EmbeddedPostgres]:
+    """A server that is also reached over TCP, where it asks for a password."""
+    with EmbeddedPostgres.started(settings={"fsync": False}, tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def world(server_with_passwords: EmbeddedPostgres) -> Iterator[World]:
+    """A fresh one."""
+    with fresh_world(server_with_passwords) as made:
+        yield made
+
+
+def of_cases(finishes: bool) -> pytest.MarkDecorator:
+    chosen = [case for case in CASES if case.finishes is finishes]
+    return pytest.mark.parametrize("case", chosen, ids=lambda case: case.name)
+
+
+@of_cases(finishes=False)
+def test_what_is_refused_is_named_and_changes_nothing(case: Case, world: World) -> None:
+    played = play(case, world)
+    assert (played.exit, played.code) == (case.exit, case.code), played.printed
+    assert case.says in f"{played.message} {played.next_step}"
+    assert "Next: " in played.printed
+    assert "Traceback" not in played.printed
+    assert not any(secret and secret in played.printed for secret in world.secrets)
+    assert played.changed == ()
+
+
+@of_cases(finishes=True)
+def test_what_is_in_flight_is_finished_by_what_it_recorded(case: Case, world: World) -> None:
+    played = play(case, world)
+    assert (played.exit, played.code) == (0, ""), played.printed
+    after = world.seen()
+    assert "tags" in after.local
+    assert "tags" in after.remote
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"T\d{3}", case.code) for case in CASES if not case.finishes)
