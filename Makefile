@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check docs format clean
+.PHONY: demo test test-full check docs refusals format clean
 
 demo: $(INSTALLED)
 	@$(BIN)/twinstep demo
@@ -31,6 +31,10 @@ check: $(INSTALLED)
 # The parts of the documentation that are read from the code.
 docs: $(INSTALLED)
 	$(BIN)/python tools/write_docs.py
+
+# Every refusal run for real: what is given, exit code, message, and whether anything was changed.
+refusals: $(INSTALLED)
+	@$(BIN)/python tools/show_refusals.py $(CASES)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

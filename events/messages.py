@@ -158,13 +158,13 @@ MESSAGES: dict[str, Message] = {
     ),
     "T213": Message(
         condition="No rights to the local database at {path} while {doing}: {problem}.",
-        effect="Nothing of this step was kept in it.",
+        effect="Nothing of this step was kept in it: it is as it was before.",
         next_step="Give this user the right to read and write the file and its folder (after a crash of the application, "
         "start that once), then run the same command again.",
     ),
     "T214": Message(
         condition="The local database at {path} is busy while {doing}: another connection holds a lock on it.",
-        effect="Nothing of this step was kept in it.",
+        effect="Nothing of this step was kept in it: it is as it was before.",
         next_step="Close the program that uses it, or wait until its transaction ends, then run the same command again.",
     ),
     "T215": Message(
@@ -191,7 +191,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "T219": Message(
         condition="The migration's own code tried {problem}, which belongs to Twinstep.",
-        effect="The step's own transaction is rolled back; the local database is as it was before this step.",
+        effect="The step's own transaction is rolled back, and nothing of the step is kept.",
         next_step="Remove it from the function: Twinstep commits the step together with its ledger row. For a part that may "
         "fail, use connection.begin_nested().",
     ),
@@ -320,7 +320,7 @@ MESSAGES: dict[str, Message] = {
     ),
     # T20x: a side as a whole
     "T201": Message(
-        condition="{migration} needs the {side} database at {wanted}, it is at {actual}.",
+        condition="{migration} needs user_version {wanted} of the {side} database, and it is {actual}.",
         next_step="Bring the database to {wanted} with the version of the application that does so; "
         "or correct 'from' in migration.toml.",
     ),
@@ -440,9 +440,9 @@ MESSAGES: dict[str, Message] = {
     ),
     # T33x: refusals while running
     "T331": Message(
-        condition="The {side} database refused a step of {migration}: {problem}. The statement was '{statement}'.",
+        condition="A step of {migration} was refused on the {side} side: {problem}. It was '{statement}'.",
         effect="The step's transaction was rolled back.",
-        next_step="Correct the statement, or the data that it stumbles over, then run 'twinstep migrate' again.",
+        next_step="Correct the step, or the data that it stumbles over, then run 'twinstep migrate' again.",
     ),
     "T332": Message(
         condition="The {side} check of {migration} failed: {problem}.",
@@ -631,7 +631,7 @@ MESSAGES: dict[str, Message] = {
         "migration.py: it says whether the statement is done.",
     ),
     "T341": Message(
-        condition="The query '{query}' of {migration} cannot be measured on the {side} side: {problem}.",
+        condition="The query '{query}' of a migration.toml cannot be run on the {side} database: {problem}.",
         next_step="Correct its SQL in migration.toml.",
     ),
     # T14x: what a coordinator is given

@@ -40,7 +40,7 @@ class FileFunction:
         return self.function(connection)
 
 
-def name_of(function: StepFunction) -> str:
+def name_of(function: object) -> str:
     """What messages call a function."""
     return function.name if isinstance(function, FileFunction) else str(getattr(function, "__name__", "function"))
 

@@ -353,7 +353,8 @@ def _call(function: object, contents: Contents, work: SideWork, code: str, side:
         cast("Callable[[Contents], object]", function)(contents)
     except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
         name = name_of(function)
-        raise Refused(code, migration=work.migration, side=side, problem=error, statement=f"{name}()") from error
+        problem = f"{type(error).__name__}: {error}"
+        raise Refused(code, migration=work.migration, side=side, problem=problem, statement=f"{name}()") from error
 
 
 def _named(text: str) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Remote: TypeAlias = psycopg.Connection[TupleRow]
 
 RUNNING: Final = "running"
+# The SQLSTATE of our own trigger, which tells that a function tried to COMMIT.
+ENDED_BY_FUNCTION: Final = "TW219"
 
 _COLUMNS: Final = ", ".join(COLUMNS)
 _DEFINITIONS: Final = ",\n    ".join(f"{name} {'bigint' if name in INTEGERS else 'text'} NOT NULL" for name in COLUMNS)
@@ -41,7 +43,8 @@ CREATE TABLE IF NOT EXISTS twinstep.ledger (
 CREATE OR REPLACE FUNCTION twinstep.refuse_running() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
 BEGIN
     IF EXISTS (SELECT FROM twinstep.ledger WHERE state = '{RUNNING}') THEN
-        RAISE EXCEPTION 'a step of a migration tried to end the transaction that it runs in' USING ERRCODE = 'TW219';
+        RAISE EXCEPTION 'a step of a migration tried to end the transaction that it runs in'
+            USING ERRCODE = '{ENDED_BY_FUNCTION}';
     END IF;
     RETURN NULL;
 END $$;

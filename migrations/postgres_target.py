@@ -318,7 +318,8 @@ class PostgresTarget:
             original = getattr(error, "orig", None)
             if isinstance(original, psycopg.Error):  # of SQLAlchemy's errors the driver's own says what happened
                 raise original from error
-            raise Refused(code, migration=work.migration, side=self.side, problem=error, statement=f"{name}()") from error
+            problem = f"{type(error).__name__}: {error}"
+            raise Refused(code, migration=work.migration, side=self.side, problem=problem, statement=f"{name}()") from error
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
             problem = "it went on after an error that had ended its transaction"
             raise Refused(code, migration=work.migration, side=self.side, problem=problem, statement=f"{name}()")
@@ -476,6 +477,8 @@ class PostgresTarget:
         if connection is None or is_lost(connection, error):
             return self._in_doubt(error, migration)
         problem = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
+        if error.sqlstate == sql.ENDED_BY_FUNCTION:
+            return Refused("T219", migration=migration, side=self.side, problem="to end the transaction")
         if isinstance(error, NOT_IN_A_TRANSACTION):
             return Refused("T340", migration=migration, problem=problem, statement=_short(statement))
         if isinstance(error, psycopg.errors.InsufficientPrivilege):

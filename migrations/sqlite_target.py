@@ -434,7 +434,8 @@ class SQLiteTarget:
                 return self._out_of_time(work, statement)
             if primary in DISK:  # nothing is wrong with the statement
                 return translate(error, path=str(self._path), doing=f"running a step of {work.migration}")
-        return Refused(code, migration=work.migration, side=self.side, problem=error, statement=_short(statement))
+        problem = error if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}"
+        return Refused(code, migration=work.migration, side=self.side, problem=problem, statement=_short(statement))
 
     def _out_of_time(self, work: SideWork, statement: str) -> Refused:
         seconds, key = work.limits.timeout_seconds, "[local] timeout"

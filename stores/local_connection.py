@@ -66,8 +66,7 @@ def open_local(
     mode, where a writing one changes it when it closes.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        oldest = ".".join(str(part) for part in OLDEST_SQLITE[:2])
-        raise Blocked("T266", version=sqlite3.sqlite_version, oldest=oldest)
+        raise Blocked("T266", version=_dotted(sqlite3.sqlite_version_info), oldest=_dotted(OLDEST_SQLITE[:2]))
     place = _checked(path, readonly=readonly)
     connection: LocalConnection | None = None
     try:
@@ -203,6 +202,10 @@ def _check_rights(place: Path, *, readonly: bool) -> None:
         missing = "its folder may not be written to, and the journal must be kept there"
     if missing is not None:
         raise Blocked("T213", path=str(place), doing="opening it", problem=missing)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)
 
 
 def _not_opened(error: sqlite3.Error, place: Path) -> TwinstepError:

@@ -171,4 +171,4 @@ _END_WITH_US = "SELECT set_config('client_connection_check_interval', '1s', fals
 def _reason_of(error: psycopg.Error) -> str:
     """In the server's words. libpq gives the reason first, and a hint on the lines below it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else "no reason was given"
+    return lines[0].removeprefix("connection failed: ").rstrip(".") if lines else "no reason was given"

@@ -2,7 +2,7 @@
 
 It answers the start of a session itself, with a backend id of its own making, and keeps a few sessions of the real server
 (over its unix socket, without a password). What a client sends is passed on to the session that was used last, until the
-server says that no transaction is open any more.
+server says that no transaction is open any more. With `keeps`, each client has its session until it goes, as in session mode.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from queue import LifoQueue
+from queue import LifoQueue, Queue
 
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 FALSE_BACKEND = 424242
-SESSIONS = 2
 
 
 class Stream:
@@ -50,19 +49,21 @@ class Stream:
 class Pooler:
     """The sessions, and the clients that take turns on them."""
 
-    def __init__(self, socket_path: str, database: str) -> None:
-        self._sessions: LifoQueue[Stream] = LifoQueue()
+    def __init__(self, socket_path: str, database: str, *, sessions: int, keeps: bool, in_turn: bool) -> None:
+        self._sessions: Queue[Stream] = Queue() if in_turn else LifoQueue()
+        self._keeps = keeps
         self.greeting = b""
-        for _ in range(SESSIONS):
-            self._sessions.put(self._session(socket_path, database))
+        self._opened = [self._session(socket_path, database) for _ in range(sessions)]
+        for session in self._opened:
+            self._sessions.put(session)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
-        while not self._sessions.empty():
-            self._sessions.get().socket.close()
+        for session in self._opened:
+            session.socket.close()
 
     def _session(self, socket_path: str, database: str) -> Stream:
         connection = socket.socket(socket.AF_UNIX)
@@ -91,6 +92,14 @@ class Pooler:
             self._take_turns(client)
 
     def _take_turns(self, client: Stream) -> None:
+        session = None
+        try:
+            session = self._pass_on(client)
+        finally:
+            if session is not None:
+                self._sessions.put(session)
+
+    def _pass_on(self, client: Stream) -> Stream | None:
         session: Stream | None = None
         while (message := client.message())[0] != b"X":
             session = session or self._sessions.get()
@@ -101,15 +110,16 @@ class Pooler:
                     client.send(data)
                     if kind == b"Z":
                         break
-                if data[5:] == b"I":
+                if data[5:] == b"I" and not self._keeps:
                     self._sessions.put(session)
                     session = None
+        return session
 
 
 @contextmanager
-def pooling(socket_path: str, database: str) -> Iterator[int]:
-    """A pooler in front of a server's unix socket; gives the port on 127.0.0.1."""
-    pooler = Pooler(socket_path, database)
+def pooling(socket_path: str, database: str, *, sessions: int = 2, keeps: bool = False, in_turn: bool = False) -> Iterator[int]:
+    """A pooler in front of a server's unix socket; gives the port on 127.0.0.1. `in_turn`: the one that rested longest."""
+    pooler = Pooler(socket_path, database, sessions=sessions, keeps=keeps, in_turn=in_turn)
     try:
         yield pooler.port
     finally:

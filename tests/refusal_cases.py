@@ -93,11 +93,6 @@ ENDING: Final[Mapping[str, str]] = {
     "has the driver close": "connection.connection.driver_connection.close()",
     "swallows its refused commit": "try:\n    connection.commit()\nexcept Exception:\n    pass",
 }
-# Where the transaction was ended behind our back on the remote, the ledger's own trigger or the lost session tells.
-ENDING_REMOTE: Final[Mapping[str, str]] = {
-    "runs a hidden COMMIT": "T331",
-    "has the driver commit": "T331",
-}
 
 FOLDER: Final = (
     Case(
@@ -313,7 +308,7 @@ SQL: Final = (
         says="probe_it, which is not defined",
     ),
     Case(
-        name="a remote statement that turns out to need no transaction",
+        name="a remote statement that ends the transaction by itself",
         prepare=with_remote(files(remote_up="DO $$ BEGIN COMMIT; END $$;", remote_down="")),
         code="T340",
         exit=1,
@@ -396,9 +391,9 @@ PYTHON: Final = (
         Case(
             name=f"a remote function {how}",
             prepare=function("remote", f"connection.exec_driver_sql('CREATE TABLE more (x int)')\n{body}"),
-            code=ENDING_REMOTE.get(how, "T219"),
+            code="T219",
             exit=1,
-            says="end the transaction" if how in ENDING_REMOTE else "which belongs to Twinstep",
+            says="which belongs to Twinstep",
         )
         for how, body in ENDING.items()
         if "clos" not in how
@@ -469,7 +464,7 @@ DATA: Final = (
         prepare=files(toml="[local]\nuser_version = { from = [1, 2], to = 4 }", **LOCAL_UP),
         code="T201",
         exit=5,
-        says="at 1 or 2, it is at 3",
+        says="needs user_version 1 or 2 of the local database, and it is 3",
     ),
     Case(
         name="pending operations",
@@ -578,7 +573,7 @@ REMOTE: Final = (
         prepare=lambda world: (world.add(), world.environ.update(TWINSTEP_REMOTE="postgresql://u@127.0.0.1:1/x")),
         code="T221",
         exit=5,
-        says="cannot be reached: connection failed",
+        says="cannot be reached: connection to server",
     ),
     Case(
         name="a wrong password",
@@ -690,6 +685,13 @@ REMOTE: Final = (
         code="T268",
         exit=1,
         says="must be owner of table item",
+    ),
+    Case(
+        name="a migration that another device has half applied",
+        prepare=made.half_applied_elsewhere,
+        code="T203",
+        exit=5,
+        says="is half applied on the remote by run",
     ),
     Case(
         name="a remote that is required and not there yet",
@@ -881,6 +883,13 @@ LOG: Final = (
         code="T501",
         exit=5,
         says="The log is damaged: event",
+    ),
+    Case(
+        name="a log that a newer Twinstep made",
+        prepare=made.a_newer_log,
+        code="T508",
+        exit=5,
+        says="Update Twinstep to the version that made it",
     ),
     Case(
         name="a log of a kind that there is not",

@@ -125,6 +125,18 @@ def not_the_owner(world: World) -> None:
     world.role("GRANT USAGE ON SCHEMA twinstep TO {role}", "GRANT SELECT, INSERT, UPDATE ON twinstep.ledger TO {role}")
 
 
+def half_applied_elsewhere(world: World) -> None:
+    """Another device was killed between the two groups of a migration."""
+    world.with_remote()
+    texts = {
+        "remote_up": "CREATE TABLE one (x int);\n-- twinstep: group\nCREATE TABLE two (x int);",
+        "remote_down": "DROP TABLE two;\n-- twinstep: group\nDROP TABLE one;",
+    }
+    world.add("0001_bad", local_up="CREATE TABLE tags (x);", **texts)
+    shutil.copy(world.local, world.folder / "other.db")
+    world.killed_at("remote:group:after-commit", local=world.folder / "other.db")
+
+
 def a_standby(world: World) -> None:
     """A second server on a copy of the first one's data, told to follow and never to lead."""
     world.add()
@@ -276,10 +288,21 @@ def an_older_file(world: World) -> None:
 def an_edited_log(world: World) -> None:
     world.add()
     world.migrated()
+    _in_the_log(world, "UPDATE twinstep_events SET payload = replace(payload, '0001_tags', '0001_togs') WHERE version = 1")
+
+
+def a_newer_log(world: World) -> None:
+    world.add()
+    world.migrated()
+    _in_the_log(world, "UPDATE twinstep_log SET schema_version = 99")
+
+
+def _in_the_log(world: World, statement: str) -> None:
+    """Past the triggers that guard it, as somebody with another tool could."""
     with closing(sqlite3.connect(world.state / "log.db", isolation_level=None)) as log:
         for (name,) in log.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
             log.execute(f"DROP TRIGGER {name}")
-        log.execute("UPDATE twinstep_events SET payload = replace(payload, '0001_tags', '0001_togs') WHERE version = 1")
+        log.execute(statement)
 
 
 def another_coordinator(world: World) -> None:

@@ -127,8 +127,8 @@ class World:
         answer = self.run("migrate")
         assert answer.code == 0, answer.err
 
-    def killed_at(self, crossing: str) -> None:
-        """Migrate, and be killed at that crossing."""
+    def killed_at(self, crossing: str, local: Path | None = None) -> None:
+        """Migrate (another local database, where one is given), and be killed at that crossing."""
 
         def probe(name: str) -> None:
             if name == crossing:
@@ -136,7 +136,7 @@ class World:
 
         with contextlib.suppress(Killed):
             Coordinator(
-                local=self.local,
+                local=local or self.local,
                 remote=self.environ.get("TWINSTEP_REMOTE"),
                 migrations=self.folder / "migrations",
                 probe=probe,

@@ -159,6 +159,28 @@ def messages() -> str:
     return "\n".join(lines).rstrip()
 
 
+def refusals() -> str:
+    """Every case of the tests: what is given, the exit code, and what is said."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from refusal_cases import GROUPS
+
+    lines: list[str] = []
+    for heading, cases in GROUPS.items():
+        rows = [
+            (
+                case.name,
+                f"`{case.words}`",
+                str(case.exit),
+                f"[{case.code}](errors.md#{case.code.lower()}): {case.says.rstrip('.')}"
+                if case.code
+                else "it goes on and ends verified",
+            )
+            for case in cases
+        ]
+        lines += [f"## {heading}", "", _table(("what is given", "typed", "exit code", "what is said, in part"), rows), ""]
+    return "\n".join(lines).rstrip()
+
+
 # Events
 
 
@@ -231,6 +253,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "lifecycle notes": lifecycle_notes,
     "error classes": error_classes,
     "messages": messages,
+    "refusals": refusals,
     "event types": event_types,
     "commands": commands,
     "settings": settings,
