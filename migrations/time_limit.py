@@ -9,7 +9,6 @@ This module must never import anything of Twinstep. Read next: `sqlite_target.py
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,4 +72,6 @@ def interrupt(thread: threading.Thread) -> None:
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
     """Have the exception raised at the thread's next step; None takes one back that was not raised yet."""
+    import ctypes  # only where a time is over
+
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))

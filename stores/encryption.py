@@ -10,7 +10,6 @@ This module must never import anything of Twinstep. Read next: `local_connection
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -29,6 +28,8 @@ _READ: Final = (
 
 def looks_encrypted(path: Path) -> bool:
     """Whether it may be an encrypted database; False where nobody can tell."""
+    import subprocess  # only where opening has failed
+
     try:
         child = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _READ, str(path), str(LOOKED_AT)],

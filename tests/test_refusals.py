@@ -52,6 +52,25 @@ def test_what_is_in_flight_is_finished_by_what_it_recorded(case: Case, world: Wo
     assert "tags" in after.remote
 
 
+def test_whatever_a_command_changes_is_noticed(world: World) -> None:
+    def prepare(world: World) -> None:
+        world.with_remote()
+        world.add()
+
+    played = play(Case(name="no refusal at all", prepare=prepare, code="T101", exit=2, says=""), world)
+    assert played.exit == 0
+    noticed = " ".join(played.changed)
+    for each in (
+        "the bytes of the local file",
+        "local schema",
+        "local tags",
+        "remote relations",
+        "app.db.twinstep/log.db",
+        "the log",
+    ):
+        assert each in noticed
+
+
 def test_every_case_has_a_name_of_its_own() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
