@@ -88,8 +88,8 @@ def _traced(conninfo: str) -> str:
             connection.trace(file)
             connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
             _poll(connection)
-            connection.untrace()
         finally:
+            connection.untrace()  # which also writes out what the stream still holds: its file is closed below
             connection.finish()
         return os.pread(file, 1 << 20, 0).decode(errors="replace")
     except psycopg.Error:

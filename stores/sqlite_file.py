@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 from threading import RLock
 from time import monotonic, sleep
 from typing import Final, Literal, TypeAlias
@@ -200,6 +201,8 @@ class SQLiteLogFile:
             return None
         except OSError as error:
             raise self._blocked(f"its file cannot be looked at ({error.strerror})") from error
+        if S_ISDIR(found.st_mode):
+            raise self._blocked("it is a folder")
         return found.st_dev, found.st_ino
 
     def _leave_behind_after_fork(self) -> None:

@@ -875,7 +875,7 @@ LOG: Final = (
         words="migrate --log sqlite:///logs",
         code="T506",
         exit=5,
-        says="its file cannot be opened",
+        says="cannot be used now: it is a folder",
     ),
     Case(
         name="a log that was edited",

@@ -204,7 +204,7 @@ def test_a_refused_migration_is_rolled_back_and_exits_1(pair: Project) -> None:
     assert [run["state"] for run in failed.data["runs"]] == ["verified", "rolled_back"]
     assert "T331" in failed.data["error"]["code"]
     assert "division by zero" in failed.err
-    assert "Next: Correct the statement" in failed.err
+    assert "Next: Correct the step" in failed.err
     assert (pair.tables(), remote_tables(pair)) == ({"notes", "tags"}, {"tags"})
     assert pair.run("migrate").code == 1
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from refusal_cases import CASES, Case
@@ -11,6 +13,9 @@ from refusal_play import fresh_world, play
 from refusal_world import World
 
 from twinstep.engine.embedded import EmbeddedPostgres
+
+# One of each kind: found in the folder, under the lock, while running, by the disk, on the remote.
+WITH_A_LOG_OF_WRITES = frozenset({"T125", "T106", "T201", "T333", "T231", "T226", "T264", "T268"})
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +45,17 @@ def test_what_is_refused_is_named_and_changes_nothing(case: Case, world: World) 
     assert "Next: " in played.printed
     assert "Traceback" not in played.printed
     assert not any(secret and secret in played.printed for secret in world.secrets)
+    assert played.changed == ()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.code in WITH_A_LOG_OF_WRITES], ids=lambda case: case.name)
+def test_rows_that_lie_in_a_write_ahead_log_stay_there(case: Case, world: World) -> None:
+    world.sql("PRAGMA journal_mode = WAL")
+    host = world.stack.enter_context(closing(sqlite3.connect(world.local, isolation_level=None)))
+    host.execute("PRAGMA wal_autocheckpoint = 0")
+    host.execute("INSERT INTO notes (title) VALUES ('not in the file yet')")
+    played = play(case, world)
+    assert (played.exit, played.code) == (case.exit, case.code), played.printed
     assert played.changed == ()
 
 
