@@ -480,6 +480,27 @@ MESSAGES: dict[str, Message] = {
         effect="The step still stands; nothing else was undone on that side.",
         next_step="Correct the down file, or what it stumbles over, then run 'twinstep resume'.",
     ),
+    # T35x: the dry run
+    "T350": Message(
+        condition="A run of {migration} is in flight: it is {state}.",
+        effect="Nothing was rehearsed, and neither database was changed.",
+        next_step="Run 'twinstep resume' to finish it; then 'twinstep migrate --dry-run' rehearses what is left.",
+    ),
+    "T351": Message(
+        condition="Taking the ledgers as the truth cannot be rehearsed: it writes to the log, and to nothing else.",
+        effect="Nothing was rehearsed, and neither database was changed.",
+        next_step="Leave one of --adopt and --dry-run away; 'twinstep status' shows what does not fit together.",
+    ),
+    "T352": Message(
+        condition="There is too little space in {folder} for {purpose}: {needed} bytes are needed, {free} are free.",
+        effect="Neither database was changed; the real run would stop on the way, and be taken back.",
+        next_step="Free space there before 'twinstep migrate' is run.",
+    ),
+    "T353": Message(
+        condition="The remote database at {url} was lost during the rehearsal: {problem}.",
+        effect="Neither database was changed: the server rolls back what is not committed, and nothing was.",
+        next_step="Run the same command again.",
+    ),
     # T36x: the database in memory
     "T361": Message(
         condition="The database in memory does not understand: {statement}",

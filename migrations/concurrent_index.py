@@ -113,6 +113,19 @@ class CreateIndex:
             with alone(connection, statement_timeout_seconds):
                 send(connection, dropping(index))
 
+    def rehearse(self, connection: Remote) -> None:
+        """Build it on an empty copy of the table, inside the open transaction, and leave nothing. Raises Refused (T320).
+
+        So the statement itself is tried; whether the rows that are there would allow it (a unique one), its size and its
+        time are not.
+        """
+        with answered(connection, self.text), connection.transaction(force_rollback=True):
+            query = "SELECT quote_ident(relname) FROM pg_class WHERE oid = %(table)s::text::regclass"
+            (bare,) = rows(connection, query, table=self.table)[0]
+            connection.execute(f"CREATE TEMPORARY TABLE pg_temp.{bare} (LIKE {self.table} INCLUDING ALL)".encode())
+            unique = "UNIQUE " if self.unique else ""
+            connection.execute(f"CREATE {unique}INDEX twinstep_rehearsed ON pg_temp.{bare} {self.rest}".encode())
+
     def _build(self, connection: Remote, before: Before) -> None:
         try:
             send(connection, self.text)

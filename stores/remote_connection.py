@@ -148,11 +148,27 @@ def take_lock(connection: Remote, wait_seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
+def wait_for_others(connection: Remote, wait_seconds: float) -> None:
+    """Return once nobody holds the advisory lock, without ever taking it: who begins meanwhile must not find it taken.
+
+    Raises Locked (T401) naming who still holds it after the limit, or the driver's errors.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while _held_by(connection) is not None:
+        if time.monotonic() >= deadline:
+            raise Locked("T401", side="remote", holder=_holder(connection))
+        time.sleep(POLL_SECONDS)
+
+
 def _holder(connection: Remote) -> str:
-    row = connection.execute(_HOLDER, {"class": LOCK_KEY >> 32, "object": LOCK_KEY & 0xFFFFFFFF}).fetchone()
+    row = _held_by(connection)
     if row is None:
         return "somebody who has just let go"
     return f"{row[0] or 'a session without a name'}, backend {row[1]}, connected since {row[2]}"
+
+
+def _held_by(connection: Remote) -> TupleRow | None:
+    return connection.execute(_HOLDER, {"class": LOCK_KEY >> 32, "object": LOCK_KEY & 0xFFFFFFFF}).fetchone()
 
 
 _HOLDER = """
