@@ -148,13 +148,20 @@ class Coordinator:
 
     # Calls that change something. One at a time; each answers with a report.
 
-    def migrate(self, *, to: str | None = None, skip_remote: bool = False, adopt: bool = False) -> Report:
+    def migrate(
+        self, *, to: str | None = None, skip_remote: bool = False, adopt: bool = False, dry_run: bool = False
+    ) -> Report:
         """Run what is pending, each migration to verified or rolled back; stop at the first that is not verified.
 
         What a crash left in flight is finished first. `to` names the last migration to run. With `adopt`, what the ledgers
         say is taken as the truth where the log disagrees (a lost or foreign log, a database restored from a copy), and
         recorded, before anything is run. Running again is recovery.
+
+        With `dry_run`, all of it is executed and nothing is changed: locally on a copy, remotely in a transaction that is
+        rolled back; the log gets no event, and the report's `rehearsal` has the details.
         """
+        if dry_run:
+            return self._rehearse(to=to, skip_remote=skip_remote, adopt=adopt)
 
         def work(opened: Session) -> Report:
             return self._migrate(opened, to=to, skip_remote=skip_remote, adopt=adopt)
@@ -196,6 +203,14 @@ class Coordinator:
             if finished.status.state is not State.VERIFIED or finished.error is not None:
                 break
         return driver.report()
+
+    def _rehearse(self, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
+        from .rehearsal import rehearse
+
+        def refuse(opened: Session) -> None:
+            self._refuse_conflicts(opened, skip_remote=skip_remote)
+
+        return rehearse(self._settings, to=to, skip_remote=skip_remote, adopt=adopt, refuse_conflicts=refuse)
 
     def _adopt(self, opened: Session, driver: Driver, *, skip_remote: bool) -> None:
         """Have the log say what the ledgers say, migration by migration. Raises the first Conflict that this cannot settle."""

@@ -38,6 +38,7 @@ class Definition:
     queries: tuple[Query, ...] = ()
     irreversible: bool = False
     description: str = ""
+    rehearsal_budget_seconds: float = 2.0
 
 
 # With a dictionary of its own, for the one thing that is found out later.
@@ -79,6 +80,11 @@ class Defined:
         """One line for people."""
         return self.definition.description
 
+    @property
+    def rehearsal_budget_seconds(self) -> float:
+        """How long a dry run may hold locks on the remote."""
+        return self.definition.rehearsal_budget_seconds
+
     def checksums(self) -> dict[str, str]:
         """By side; a side without work is not there."""
         if self.known is not None:
@@ -102,6 +108,7 @@ def define_migration(migration: Migration) -> Definition:
         queries=migration.queries,
         irreversible=migration.irreversible,
         description=migration.description,
+        rehearsal_budget_seconds=migration.rehearsal_budget_seconds,
     )
 
 

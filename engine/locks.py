@@ -44,6 +44,23 @@ def coordinator_lock(state_dir: Path, *, doing: str, wait_seconds: float) -> Ite
         lock.release()
 
 
+def look_at_lock(state_dir: Path, *, wait_seconds: float) -> None:
+    """Return once nobody holds the folder's lock, within the limit; makes nothing. Raises Locked (T401), Blocked (T261).
+
+    There is no way to ask but to take it: for the instant that this needs, a coordinator that begins is told that it is held.
+    """
+    from filelock import FileLock, Timeout
+
+    path = state_dir / LOCK_NAME
+    try:
+        if path.exists():
+            FileLock(path).acquire(timeout=wait_seconds, poll_interval=0.05).lock.release()
+    except Timeout as error:
+        raise Locked("T401", side="local", holder=holder_of(state_dir)) from error
+    except OSError as error:
+        raise Blocked("T261", path=state_dir, problem=error.strerror or error) from error
+
+
 def holder_of(state_dir: Path) -> str:
     """Who says that it holds the lock: host, process, since when, doing what."""
     try:

@@ -218,7 +218,7 @@ def _verify(worker: Worker, row: Row, situation: Situation) -> list[Event]:
             findings += target.verify(work)
         looks[side] = target.look(work, content=False)
         timings += target.measure([query for query in worker.defined.queries if query.side == side])
-    findings += _slowdowns(worker.defined.queries, situation.recalled.validated, timings)
+    findings += slowdowns(worker.defined.queries, situation.recalled.validated, timings)
     return [
         e.Verified(
             run=situation.run.run,
@@ -249,7 +249,7 @@ EFFECTS: Mapping[Effect, Callable[[Worker, Row, Situation], list[Event]]] = {
 }
 
 
-def _slowdowns(queries: Sequence[Query], validated: e.Validated | None, after: Sequence[Timing]) -> list[str]:
+def slowdowns(queries: Sequence[Query], validated: e.Validated | None, after: Sequence[Timing]) -> list[str]:
     """Sentences for queries that do not use the index they should, or became slower with another plan."""
     found: list[str] = []
     wanted = {(query.side, query.name): query.uses_index for query in queries}

@@ -17,6 +17,7 @@ from ..events.errors import TwinstepError
 from ..events.fold import Status, evolve
 from ..events.lifecycle import TABLE, State
 from ..events.types import Event, Json, Recorded
+from .rehearsal_report import RehearsalReport
 
 EFFECT_OF: Final[Mapping[str, str]] = {
     row.events[-1]: str(row.effect) for row in reversed(TABLE) if str(row.effect) not in ("RECORD", "ACCEPT")
@@ -79,12 +80,16 @@ class RunReport:
 
 @frozen(kw_only=True)
 class Report:
-    """What `migrate`, `resume` and `roll_back` answer. `exit_code` is the command's, `error` what it stopped at."""
+    """What `migrate`, `resume` and `roll_back` answer. `exit_code` is the command's, `error` what it stopped at.
+
+    `rehearsal` is there for a dry run only.
+    """
 
     outcome: str
     runs: tuple[RunReport, ...] = ()
     exit_code: int = 0
     error: ErrorReport | None = None
+    rehearsal: RehearsalReport | None = None
 
 
 @frozen(kw_only=True)

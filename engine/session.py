@@ -22,6 +22,7 @@ from ..migrations.definition import SideName
 from ..migrations.memory_target import MemoryDatabase, MemoryTarget
 from ..migrations.target import Target, Whole
 from ..stores.port import Clock, EventStore, utc_now
+from ..stores.rehearsal_folder import remove_leftovers
 from ..stores.seam import Probe, no_probe
 from .conflicts import Known
 from .definitions import SIDES, Defined, MigrationSource, definitions
@@ -153,6 +154,8 @@ def session(
 
     Raises what opening raises.
     """
+    if writes:
+        remove_leftovers(settings.state_folder)
     store = open_store(settings, writes=writes)
     targets: dict[SideName, Target] = {}
     try:

@@ -501,6 +501,11 @@ MESSAGES: dict[str, Message] = {
         effect="Neither database was changed: the server rolls back what is not committed, and nothing was.",
         next_step="Run the same command again.",
     ),
+    "T354": Message(
+        condition="This was a rehearsal of {migration}.",
+        effect="This was a rehearsal: neither database was changed.",
+        next_step="Correct the down steps of {migration}, then run 'twinstep migrate --dry-run' again.",
+    ),
     # T36x: the database in memory
     "T361": Message(
         condition="The database in memory does not understand: {statement}",

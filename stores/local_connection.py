@@ -29,6 +29,7 @@ __all__ = [
     "OnConnect",
     "begin_exclusive",
     "begin_immediate",
+    "check_writable",
     "commit",
     "guarded",
     "open_local",
@@ -103,6 +104,11 @@ def open_to_read(path: str | os.PathLike[str], *, on_connect: OnConnect | None =
             raise
     open_local(path, on_connect=on_connect).close()
     return open_local(path, readonly=True, on_connect=on_connect)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """See that `open_local` would be allowed to write there, without opening it. Raises what it raises for rights (T213)."""
+    _checked(path, readonly=False)
 
 
 def begin_immediate(connection: sqlite3.Connection, wait_seconds: float) -> None:
