@@ -14,7 +14,7 @@ from attrs import evolve
 from ..events.errors import Locked, Unreachable
 from ..events.types import Json
 from ..stores.seam import Probe, no_probe
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Fingerprint
 from .copying import rehearse_on
 from .definition import SideName
 from .memory_target import MemoryDatabase, MemoryTarget
@@ -36,7 +36,8 @@ class MemoryRehearser:
         """See `rehearsing.py`. Raises Unreachable (T221) and Locked (T401) as the target does."""
         if not self._database.reachable:
             raise Unreachable("T221", url=f"the {self._side} database in memory", problem="it is switched off")
-        self._wait_for_others()
+        if self._side == "remote":  # locally, a copy can be made beside whoever writes
+            self._wait_for_others()
         database = evolve(self._database, contents=copy.deepcopy(self._database.contents), locked_by=None, backups={})
         target = MemoryTarget(self._side, database, probe=self._probe)
         try:
@@ -65,6 +66,14 @@ class _Copy:
         contents = self._database.contents
         rows = {table: len(rows) for table, rows in contents.tables.items()}
         return Catalogue(objects={found.key: found for found in contents.objects.values()}, rows=rows)
+
+    def with_rows(self, look: Fingerprint) -> Fingerprint:
+        contents = self._database.contents
+        return evolve(
+            look,
+            rows={table: len(rows) for table, rows in contents.tables.items()},
+            content={table: contents.digest_of(table) for table in contents.tables},
+        )
 
     def back_up(self, part: Part, told: PartRehearsal) -> Mapping[str, Json] | None:
         return self.target.back_up(part.order)

@@ -15,14 +15,19 @@ from typing import Any, Protocol, cast
 
 import psycopg
 import pytest
+from attrs import evolve
 from sqlalchemy import Connection, text
 
 from twinstep.migrations.catalogue import Fingerprint
-from twinstep.migrations.definition import LocalOptions, Migration, RemoteOptions, Side, SideName, Step, StepFunction
+from twinstep.migrations.definition import LocalOptions, Migration, Query, RemoteOptions, Side, SideName, Step, StepFunction
+from twinstep.migrations.memory_rehearsal import MemoryRehearser
 from twinstep.migrations.memory_target import Contents, MemoryDatabase, MemoryTarget
 from twinstep.migrations.postgres_catalogue import read_fingerprint as read_postgres
+from twinstep.migrations.postgres_rehearsal import PostgresRehearser
 from twinstep.migrations.postgres_target import PostgresTarget
+from twinstep.migrations.rehearsing import Part, Rehearser
 from twinstep.migrations.sqlite_catalogue import read_fingerprint as read_sqlite
+from twinstep.migrations.sqlite_rehearsal import SQLiteRehearser
 from twinstep.migrations.sqlite_target import SQLiteTarget
 from twinstep.migrations.target import Target
 from twinstep.migrations.work import Order, SideWork, work_of
@@ -59,6 +64,9 @@ class Place(Protocol):
 
     def target(self, *, probe: Probe = no_probe, wait_seconds: float = 0.0, beside: bool = False) -> Target:
         """A target as a process of its own would have it; one that comes after all others ended, unless `beside` them."""
+
+    def rehearser(self) -> Rehearser:
+        """What rehearses here."""
 
     def died(self) -> None:
         """The processes of all targets so far are gone, and their locks with them."""
@@ -117,6 +125,9 @@ class MemoryPlace(_Targets):
 
     def target(self, *, probe: Probe = no_probe, wait_seconds: float = 0.0, beside: bool = False) -> Target:
         return self.keep(MemoryTarget(self.side, self.database, probe=probe), beside=beside)
+
+    def rehearser(self) -> Rehearser:
+        return MemoryRehearser(self.side, self.database)
 
     def died(self) -> None:
         self.database.crashed()
@@ -198,6 +209,9 @@ class SQLitePlace(_SQLPlace):
         made = SQLiteTarget(self.path, backups=self.backups, wait_seconds=wait_seconds, probe=probe, busy_seconds=0.2)
         return self.keep(made, beside=beside)
 
+    def rehearser(self) -> Rehearser:
+        return SQLiteRehearser(self.path, state_folder=self.path.parent / "state")
+
     def items(self) -> dict[str, int]:
         with closing(self.connected()) as connection:
             return dict(connection.execute("SELECT id, n FROM item"))
@@ -233,6 +247,9 @@ class PostgresPlace(_SQLPlace):
     ) -> Target:
         made = PostgresTarget(self.url, wait_seconds=wait_seconds, retry_for_seconds=retry_for_seconds, probe=probe)
         return self.keep(made, beside=beside)
+
+    def rehearser(self) -> Rehearser:
+        return PostgresRehearser(self.url)
 
     def items(self) -> dict[str, int]:
         return {str(key): int(value) for key, value in self.asked("SELECT id, n FROM item")}
@@ -299,6 +316,12 @@ def work(
 def order(work: SideWork, run: str = "run-1", **changes: Any) -> Order:
     """The work for that run of a pair."""
     return Order(work=work, run=run, **{"pair": "pair-1", "log": "log-1", **changes})
+
+
+def part(work: SideWork, *, migration: str = ID, budget_seconds: float = 2.0, queries: Iterable[Query] = ()) -> Part:
+    """The work as a rehearsal is given it."""
+    changed = evolve(work, migration=migration)
+    return Part(order=order(changed, f"run-{migration}"), budget_seconds=budget_seconds, queries=tuple(queries))
 
 
 def back(work: SideWork, *undoes: str, run: str = "run-9", **changes: Any) -> Order:

@@ -31,6 +31,7 @@ from targets import (
     back,
     crash_at,
     order,
+    part,
     shape,
     sometimes,
     work,
@@ -1070,18 +1071,145 @@ def test_an_invalid_index_of_the_migration_itself_is_refused(remote: PostgresPla
         target.verify(done)
 
 
+# Rehearsing: the real target's code, and nothing stays
+
+
+def test_a_rehearsal_changes_nothing_and_tells_what_the_real_run_then_does(place: Place) -> None:
+    indexed = (INDEX,) if place.side == "remote" else ()
+    done = work(place, (place.add(10), *indexed), place.add(-10))
+    before = place.world()
+    (told,) = place.rehearser().rehearse([part(done)]).parts
+    assert (told.faults, place.world(), place.items()) == ([], before, ITEMS)
+    target = place.target()
+    assert target.whole().ledgers == {}
+    assert target.apply(order(done)) == told.changes
+    assert told.rows is not None
+    (rows,) = (each for each in told.rows if each.table.endswith("item"))
+    assert rows.changed
+    assert rows.updated in (None, 3)
+    assert {step.direction for step in told.steps} == {"up", "down"}
+
+
+def test_what_a_step_would_be_refused_with_is_found_and_what_stood_before_it_is_taken_back(place: Place) -> None:
+    good, bad = work(place, place.add(10), place.add(-10)), work(place, (place.add(1), place.refused()), place.add(-1))
+    parts = [part(good), part(bad, migration="0002_bad"), part(good, migration="0003_later")]
+    first, second, third = place.rehearser().rehearse(parts).parts
+    effect = f"APPLY_{place.side.upper()}"
+    assert [(fault.effect, fault.error.code) for fault in second.faults] == [(effect, "T331")]
+    assert isinstance(second.faults[0].error, Refused)
+    assert first.faults == []
+    assert "COMPARE" in first.seconds
+    assert [omission.what for omission in third.omissions] == ["everything"]
+    assert (place.items(), place.target().whole().ledgers) == (ITEMS, {})
+
+
+def test_a_down_that_is_refused_is_found_and_those_before_it_are_not_tried(place: Place) -> None:
+    good, bad = work(place, place.add(10), place.add(-10)), work(place, place.add(10), place.refused())
+    first, second = place.rehearser().rehearse([part(good), part(bad, migration="0002_bad")]).parts
+    undo = f"UNDO_{place.side.upper()}"
+    assert [(fault.effect, fault.error.code) for fault in second.faults] == [(undo, "T338")]
+    assert first.faults == []
+    assert ["0002_bad" in omission.reason for omission in first.omissions if omission.what == "going back"] == [True]
+    assert place.items() == ITEMS
+
+
+@only_local
+def test_a_down_that_leaves_rows_different_is_found(place: Place) -> None:
+    (told,) = place.rehearser().rehearse([part(work(place, place.add(10), place.add(-9)))]).parts
+    assert [(fault.effect, fault.error.code) for fault in told.faults] == [("COMPARE", "T335")]
+    assert "item" in told.faults[0].error.condition
+
+
+@only_local
+def test_without_a_down_the_backup_is_restored_on_the_copy(place: Place) -> None:
+    (told,) = place.rehearser().rehearse([part(work(place, place.add(10)))]).parts
+    assert (told.faults, told.omissions) == ([], [])
+    assert [step.statement for step in told.steps if step.direction == "down"] == ["restoring the backup"]
+    assert place.items() == ITEMS
+
+
+@only_remote
+def test_an_irreversible_remote_is_rehearsed_forward_only(place: Place) -> None:
+    (told,) = place.rehearser().rehearse([part(work(place, place.add(10), irreversible=True))]).parts
+    assert told.faults == []
+    assert [(each.what, each.reason) for each in told.omissions] == [("going back", "it has no down")]
+
+
+def test_a_check_that_would_fail_is_found(place: Place) -> None:
+    def check(lent: object) -> None:
+        raise ValueError("not as it must be")
+
+    (told,) = place.rehearser().rehearse([part(work(place, place.add(10), place.add(-10), check=check))]).parts
+    assert [(fault.effect, fault.error.code) for fault in told.faults] == [("VERIFY", "T332")]
+    assert "not as it must be" in told.faults[0].error.condition
+    assert place.items() == ITEMS
+
+
+@only_remote
+def test_a_rehearsal_waits_for_a_coordinator_and_never_keeps_one_waiting(place: Place) -> None:
+    done = part(work(place, place.add(10), place.add(-10)))
+    target = place.target()
+    target.hold()
+    with pytest.raises(Locked, match="T401"):
+        place.rehearser().rehearse([done])
+    target.release()
+    held: list[str] = []
+
+    def meanwhile(lent: object) -> None:
+        held.append(place.target(beside=True).hold())
+
+    place.rehearser().rehearse([part(work(place, (place.add(10), meanwhile), place.add(-10)))])
+    assert len(held) == 1
+
+
+AGREEING = settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+FAULTS = st.lists(st.sampled_from(["good", "refused", "bad down", "bad check"]), min_size=1, max_size=4)
+
+
+def _rehearsed(place: Place, kinds: list[str]) -> tuple[object, ...]:
+    """What a rehearsal of such migrations finds, and what is there afterwards."""
+
+    def check(lent: object) -> None:
+        raise ValueError("not as it must be")
+
+    parts = []
+    for number, kind in enumerate(kinds, start=1):
+        up = (place.add(number), place.refused()) if kind == "refused" else (place.add(number),)
+        down = place.refused() if kind == "bad down" else place.add(-number)
+        made = work(place, up, down, check=check if kind == "bad check" else None)
+        parts.append(part(made, migration=f"{number:04}_{kind.replace(' ', '_')}"))
+    told = place.rehearser().rehearse(parts).parts
+    found = [[(fault.effect, fault.error.code) for fault in each.faults] for each in told]
+    return found, [[each.what for each in one.omissions] for one in told], place.items(), place.target().whole().ledgers
+
+
+@AGREEING
+@given(kinds=FAULTS)
+def test_sqlite_and_memory_agree_on_what_a_rehearsal_finds(kinds: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    real, memory = SQLitePlace(tmp_path_factory.mktemp("rehearsed"), "wal"), MemoryPlace("local")
+    assert _rehearsed(real, kinds) == _rehearsed(memory, kinds)
+    real.close()
+
+
+@AGREEING
+@given(kinds=FAULTS)
+def test_postgres_and_memory_agree_on_what_a_rehearsal_finds(kinds: list[str], postgres: EmbeddedPostgres) -> None:
+    real, memory = PostgresPlace(postgres.create_database()), MemoryPlace("remote")
+    assert _rehearsed(real, kinds) == _rehearsed(memory, kinds)
+    real.close()
+
+
 # The same sequence of calls gives the same ledger everywhere
 
 RUNS = ("run-1", "run-2", "run-3")
 CROSSINGS = (None, "group:before-commit", "group:after-commit", "undo:before-commit", "undo:after-commit")
 CALLS = st.lists(
     st.tuples(st.sampled_from(["apply", "undo", "confirm"]), st.sampled_from(RUNS), st.sampled_from(CROSSINGS)), max_size=8
-)
-AGREEING = settings(
-    max_examples=12,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

@@ -21,11 +21,19 @@ if TYPE_CHECKING:
     from ..coordinator import Coordinator
     from ..report import Report
     from .invocation import Invocation
+    from .screen import Screen
+
+OPENING: Final = "opening both databases"
+REHEARSING: Final = "rehearsing: locally on a copy, remotely in a transaction that is rolled back"
 
 
-def run_migrate(invocation: Invocation, to: str | None, skip_remote: bool, adopt: bool) -> int:
-    """Run what is pending."""
-    return _change(invocation, lambda coordinator: coordinator.migrate(to=to, skip_remote=skip_remote, adopt=adopt))
+def run_migrate(invocation: Invocation, to: str | None, dry_run: bool, skip_remote: bool, adopt: bool) -> int:
+    """Run what is pending, or rehearse it."""
+
+    def call(coordinator: Coordinator) -> Report:
+        return coordinator.migrate(to=to, skip_remote=skip_remote, adopt=adopt, dry_run=dry_run)
+
+    return _change(invocation, call, doing=REHEARSING if dry_run else OPENING)
 
 
 def run_resume(invocation: Invocation, skip_remote: bool, discard_local_writes: bool) -> int:
@@ -41,19 +49,28 @@ def run_rollback(invocation: Invocation, migration: str | None) -> int:
     return _change(invocation, lambda coordinator: coordinator.roll_back(migration))
 
 
-def _change(invocation: Invocation, call: Callable[[Coordinator], Report]) -> int:
+def _change(invocation: Invocation, call: Callable[[Coordinator], Report], *, doing: str = OPENING) -> int:
     backups = invocation.configuration.settings().state_folder / "backups"
     listener = following(invocation.err)
     coordinator = invocation.coordinator(listener)
     try:
-        with listener.shown():
+        with listener.shown(doing):
             report = call(coordinator)
     except KeyboardInterrupt:
         return interrupted(invocation, listener)
     if report.error is not None:
         invocation.trouble(report.error)
-    invocation.answer(lambda: report_json(report, backups), lambda screen: show_report(report, screen))
+    invocation.answer(lambda: report_json(report, backups), lambda screen: _show(report, screen))
     return report.exit_code
+
+
+def _show(report: Report, screen: Screen) -> None:
+    if report.rehearsal is None:
+        show_report(report, screen)
+    else:
+        from .rehearsal_view import show_rehearsal
+
+        show_rehearsal(report, report.rehearsal, screen)
 
 
 def interrupted(invocation: Invocation, listener: Following) -> int:
@@ -84,18 +101,26 @@ MIGRATE: Final = TaughtCommand(
         does="Runs what is pending, each migration to verified or rolled back. Both sides are checked, the local database is "
         "backed up and the backup proved, the local side is changed, then the remote side, then both are verified. What is "
         "refused on the way is taken back, on both sides. What an earlier call left in flight is finished first; it stops at "
-        "the first migration that is not verified.",
+        "the first migration that is not verified. With --dry-run all of it is executed and nothing is changed: the local side "
+        "on a copy of the file, the remote side in a transaction that is rolled back.",
         never="It never leaves a change without its row in the ledger, never runs a step twice, and never begins where the log "
         "and the databases do not fit together.",
         examples=(
             "twinstep migrate --local notes.db --remote postgresql://app@db.example/notes",
             "twinstep migrate --to 0012_phase3 --json",
+            "twinstep migrate --dry-run",
         ),
         exits=(DONE, FAILED, USAGE, LOCKED, BLOCKED, ATTENTION, INTERRUPTED),
     ),
     run_migrate,
     params=[
         click.Option(["--to"], metavar="ID", help="The last migration to run."),
+        click.Option(
+            ["--dry-run"],
+            is_flag=True,
+            help="Rehearse: execute everything, change nothing, and report what would change, take time, be locked and need "
+            "space. Exit 1 where a fault is found.",
+        ),
         SKIP_REMOTE,
         click.Option(
             ["--adopt"],

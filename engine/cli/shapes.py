@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from .rehearsal_shapes import rehearsal_json
 from .trouble import error_json, without_passwords
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ def conflicts_json(conflicts: Sequence[ConflictReport]) -> list[Shape]:
 
 def report_json(report: Report, backups: Path) -> Shape:
     """`migrate`, `resume`, `rollback`; `backups` is the folder in which a backup's file lies."""
-    return {
+    shape: Shape = {
         "outcome": report.outcome,
         "runs": [run_json(run, backups) for run in report.runs],
         "error": None if report.error is None else error_json(report.error),
     }
+    return shape if report.rehearsal is None else {**shape, "rehearsal": rehearsal_json(report.rehearsal)}
 
 
 def run_json(run: RunReport, backups: Path) -> Shape:
