@@ -74,6 +74,13 @@ class Inside(PostgresTarget):
         """The session's connection. Raises Unreachable (T221)."""
         return self._connection()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the transaction is still the one that was begun: a function may have ended it."""
+        if self._open is None or self._open.closed:
+            return False
+        return self._open.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+
     @contextmanager
     def asking(self, migration: str) -> Iterator[Remote]:
         """A question of ours inside the transaction. Raises OverBudget where it took too long, or others were in its way."""
@@ -196,6 +203,8 @@ class Inside(PostgresTarget):
             cause = error if isinstance(error, psycopg.Error) else error.__cause__
             if isinstance(cause, psycopg.errors.QueryCanceled) and self.budget.is_over:
                 raise OverBudget from error
+            if not self.is_open:  # a function has ended it, and is told so; nothing can follow
+                raise told from error
             self._back_to("twinstep_unit")
             reason = self.why_not(cause, self._text)
             if reason is not None:

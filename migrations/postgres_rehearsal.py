@@ -197,8 +197,9 @@ class PostgresRehearser:
         except Refused as error:
             if isinstance(error.__cause__, psycopg.errors.QueryCanceled) and self._inside.budget.is_over:
                 raise OverBudget from error
-            reason = self._inside.why_not(error.__cause__, "check_remote()")
-            if reason is None and self._inside.left_out:
+            is_open = self._inside.is_open
+            reason = self._inside.why_not(error.__cause__, "check_remote()") if is_open else None
+            if reason is None and self._inside.left_out and is_open:
                 reason = f"it failed ({error.details.get('problem')}), but what is built concurrently was not there"
             if reason is None:
                 told.fail("VERIFY", error)
@@ -230,7 +231,7 @@ class PostgresRehearser:
 
     def _backward(self) -> None:
         """What stands in the transaction, taken back in reverse; where one cannot be, those before it are not tried."""
-        reason = ""
+        reason = "" if self._inside.is_open else "a function has ended the transaction of the rehearsal"
         for done in reversed(self._done):
             if reason:
                 done.told.omit("going back", reason)
