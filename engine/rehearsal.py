@@ -72,6 +72,7 @@ def _refuse_in_flight(opened: Session) -> None:
 
 
 def _rehearse(opened: Session, known: Known, *, to: str | None, skip_remote: bool) -> Report:
+    began = opened.settings.clock()
     names = due(opened, known, to=to, skip_remote=skip_remote)
     if not names:
         return Report(outcome="up_to_date")
@@ -96,7 +97,8 @@ def _rehearse(opened: Session, known: Known, *, to: str | None, skip_remote: boo
         )
         for plan in plans
     ]
-    return tell(told, rehearsed, not_tried=tuple(names[len(plans) :]), clock=opened.settings.clock)
+    ended = opened.settings.clock()
+    return tell(told, rehearsed, not_tried=tuple(names[len(plans) :]), began=began, ended=ended)
 
 
 def _part_of(rehearsed: Mapping[SideName, SideRehearsal], side: SideName, plan: _Planned) -> PartRehearsal | None:

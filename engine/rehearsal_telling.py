@@ -1,12 +1,13 @@
 """A rehearsal into the report of the call: for each migration a run as the real one would have it, and the details beside it.
 
 A fault bears the code and the condition of the real run's refusal; what it means for the data is another thing here, because
-nothing was changed. Pure but for the clock. Read next: `rehearsal_report.py`, `report.py`.
+nothing was changed. Pure. Read next: `rehearsal_report.py`, `report.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from attrs import field, frozen
@@ -16,7 +17,6 @@ from ..events.errors import TwinstepError
 from ..events.types import Json
 from ..migrations.definition import SideName
 from ..migrations.rehearsing import Fault, PartRehearsal, SideRehearsal
-from ..stores.port import Clock
 from .definitions import SIDES, Defined
 from .perform import slowdowns
 from .rehearsal_report import TRACES, FaultReport, MigrationRehearsal, RehearsalReport
@@ -45,10 +45,14 @@ class Rehearsed:
 
 
 def tell(
-    rehearsed: Sequence[Rehearsed], sides: Mapping[SideName, SideRehearsal], *, not_tried: tuple[str, ...], clock: Clock
+    rehearsed: Sequence[Rehearsed],
+    sides: Mapping[SideName, SideRehearsal],
+    *,
+    not_tried: tuple[str, ...],
+    began: datetime,
+    ended: datetime,
 ) -> Report:
     """The answer of the call: exit 1 where a fault was found, and 0 otherwise, also where not all could be rehearsed."""
-    now = clock().isoformat()
     found = [(fault, one.defined.id) for one in rehearsed for fault in one.faults()]
     # What keeps it from going forward comes first: the real run goes back only because of that.
     found.sort(key=lambda each: each[0].effect in BACKWARD)
@@ -63,14 +67,14 @@ def tell(
     )
     return Report(
         outcome="rehearsed",
-        runs=tuple(_run(one, now) for one in rehearsed),
+        runs=tuple(_run(one, began.isoformat(), ended.isoformat()) for one in rehearsed),
         exit_code=1 if faults else 0,
         error=_error(faults[0]) if faults else None,
         rehearsal=report,
     )
 
 
-def _run(one: Rehearsed, now: str) -> RunReport:
+def _run(one: Rehearsed, began: str, ended: str) -> RunReport:
     seconds = {effect: sum(part.seconds.get(effect, 0.0) for part in one.sides.values()) for effect in FORWARD}
     steps = tuple(StepTime(effect=effect, seconds=round(took, 3)) for effect, took in seconds.items() if took)
     before = [timing for part in one.sides.values() for timing in part.before]
@@ -84,8 +88,8 @@ def _run(one: Rehearsed, now: str) -> RunReport:
         migration=one.defined.id,
         direction=e.APPLY,
         state="rehearsed",
-        started_at=now,
-        ended_at=now,
+        started_at=began,
+        ended_at=ended,
         seconds=round(sum(step.seconds for step in steps), 3),
         steps=steps,
         local=_changes(one.sides.get("local")),

@@ -212,10 +212,11 @@ class Inside(PostgresTarget):
             raise told from error
 
     def _back_to(self, savepoint: str) -> None:
-        connection = self._connection()
-        connection.execute(f"ROLLBACK TO {savepoint}; RELEASE {savepoint}".encode())
+        if self._open is None:  # lost; a new session has no savepoint to go back to
+            return
+        self._open.execute(f"ROLLBACK TO {savepoint}; RELEASE {savepoint}".encode())
         self._deferred = set()
-        self._locks = locks(connection, self._known)
+        self._locks = locks(self._open, self._known)
 
     def why_not(self, cause: BaseException | None, text: str) -> str | None:
         """Why what was refused is no fault: others were in the way, or it needs what only a commit makes real. Else None."""

@@ -67,6 +67,9 @@ class PostgresRehearser:
         """See `rehearsing.py`. Raises Blocked: T221 no way in, T353 the session was lost; Locked (T401) somebody is at work."""
         told = tuple(PartRehearsal(migration=part.order.migration, side=self.side) for part in parts)
         self._inside, self._stopped, self._done = Inside(self._url, probe=self._probe), "", []
+        if any(part.order.work.script.callables() or part.order.work.check is not None for part in parts):
+            # Half a second of import, which must not fall into the time in which locks are held.
+            from ..stores import remote_guard  # noqa: F401
         try:
             self._measure_first(parts[0], told[0])
             if not told[0].faults:
@@ -105,8 +108,10 @@ class PostgresRehearser:
             done = finished.get(id(one))
             if done is None:
                 one.omit("everything", reason)
-            elif one.changes is None:
+            elif len(done.units) < len(done.part.order.work.script.units):
                 one.omit(f"step {len(done.units) + 1} and everything after it", reason)
+            elif one.changes is None:
+                one.omit("what came of it, its check, and going back", reason)
             elif "COMPARE" not in one.seconds and not one.faults:
                 one.omit("going back", reason)
 

@@ -28,7 +28,8 @@ from twinstep.migrations.postgres_rehearsal import PostgresRehearser
 from twinstep.migrations.rehearsing import Part, PartRehearsal
 from twinstep.migrations.work import Order, work_of
 
-SLACK_SECONDS = 0.7
+# Machines are busy; what is looked for would take four seconds.
+SLACK_SECONDS = 1.5
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ side = Side(up=["ALTER TABLE item ADD COLUMN x int", stop], down="ALTER TABLE it
 pair = Coordinator(remote=sys.argv[1], migrations=[Migration(id="0001_first", remote=side, rehearsal_budget_seconds=1)],
     state_dir=sys.argv[2])
 report = pair.migrate(dry_run=True)
-print(report.outcome, report.exit_code)
+print(report.outcome, report.exit_code, report.rehearsal.migrations[0].sides['remote'].omissions)
 """
 
 
@@ -163,7 +164,8 @@ def test_a_stopped_process_lets_go_within_the_budget(each_remote_url: str, tmp_p
             process.send_signal(signal.SIGCONT)
         out, _ = process.communicate(timeout=30)
     assert 0.3 < max(times) < 1 + SLACK_SECONDS
-    assert out.split() == ["rehearsed", "0"]
+    assert out.split()[:2] == ["rehearsed", "0"]
+    assert "did not fit into the 1 s" in out
 
 
 def test_others_in_the_way_are_no_fault_and_are_not_waited_for_long(remote: PostgresPlace) -> None:
