@@ -241,6 +241,19 @@ def test_a_host_that_writes_and_reads_meanwhile_is_not_kept_from_it(pair: Pair) 
     assert {row.table: row.after for row in rows}["item"] == 2
 
 
+def test_what_a_host_has_not_checkpointed_yet_is_rehearsed_and_stays_where_it_is(pair: Pair) -> None:
+    wal = pair.path.with_name("notes.db-wal")
+    with closing(sqlite3.connect(pair.path, isolation_level=None)) as host:
+        host.execute("INSERT INTO item VALUES (3, 3)")
+        before = wal.read_bytes()
+        assert len(before) > 0
+        told = pair.dry_run(GOOD)
+        assert wal.read_bytes() == before
+        rows = sides(told)["local"].rows
+    assert rows is not None
+    assert {row.table: row.after for row in rows}["item"] == 3
+
+
 def test_what_the_host_does_to_its_connections_is_done_to_the_copy_too(pair: Pair) -> None:
     def double(connection: sqlite3.Connection) -> None:
         connection.create_function("doubled", 1, lambda value: 2 * value)
