@@ -27,7 +27,7 @@ from .locks import look_at_lock
 from .planning import due
 from .rehearsal_telling import BACKWARD, Rehearsed, tell
 from .report import Report, error_report
-from .session import Session, Settings, check_local, load, session
+from .session import Session, Settings, check_addresses, load, session
 
 Refuse: TypeAlias = "Callable[[Session], None]"
 
@@ -52,7 +52,7 @@ def rehearse(settings: Settings, *, to: str | None, skip_remote: bool, adopt: bo
         if adopt:
             raise ConfigurationError("T351")
         defined = load(settings)
-        check_local(settings)
+        check_addresses(settings)
         look_at_lock(settings.state_folder, wait_seconds=settings.wait_seconds)
         with session(settings, defined, writes=False) as opened:
             refuse_conflicts(opened)
