@@ -66,7 +66,7 @@ def test_a_fault_is_told_with_its_statement_on_the_other_stream_too(project: Pro
     answer = project.run("migrate", "--dry-run")
     assert answer.code == 1
     assert "T331" in answer.err
-    assert "The statement was 'DROP TABLE missing'" in answer.err
+    assert "It was 'DROP TABLE missing'" in answer.err
     assert "This was a rehearsal: neither database was changed." in answer.err
     assert "Also: T338" in answer.out
     assert "Rehearsed: 2 faults found. Nothing was changed." in answer.out
