@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from .concurrent import SingleStatement
 
 TOKEN: Final = "rehearsal"
+# How the server ends what takes longer than it may: a statement, or a session that waits for its client.
+CUT_OFF: Final = (psycopg.errors.QueryCanceled, psycopg.errors.IdleInTransactionSessionTimeout)
 
 Predicted = tuple[str, str]
 """What a statement that was looked up would do to the catalogue: "added" or "dropped", and the object's key."""
@@ -201,7 +203,7 @@ class Inside(PostgresTarget):
             if isinstance(told, InDoubt):
                 raise told from error
             cause = error if isinstance(error, psycopg.Error) else error.__cause__
-            if isinstance(cause, psycopg.errors.QueryCanceled) and self.budget.is_over:
+            if isinstance(cause, CUT_OFF) and self.budget.is_over:
                 raise OverBudget from error
             if not self.is_open:  # a function has ended it, and is told so; nothing can follow
                 raise told from error

@@ -135,7 +135,7 @@ def test_the_smallest_budget_of_a_batch_counts(remote: PostgresPlace) -> None:
 
 def test_a_statement_that_the_definition_allows_less_time_is_a_fault(remote: PostgresPlace) -> None:
     told = rehearsed(remote, "SELECT pg_sleep(4)", statement_timeout_seconds=0.3)
-    assert codes(told) == [("APPLY_REMOTE", "T331")]
+    assert codes(told) == [("APPLY_REMOTE", "T269")]
 
 
 STOPPED = """
@@ -242,7 +242,7 @@ def test_rights_that_are_missing_for_the_ledger_or_a_table_are_found(remote: Pos
     )
     try:
         told = PostgresRehearser(_as(remote.url, "reader")).rehearse([made("UPDATE item SET n = 0")]).parts[0]
-        assert codes(told) == [("APPLY_REMOTE", "T331")]
+        assert codes(told) == [("APPLY_REMOTE", "T268")]
         assert "42501" in told.faults[0].error.condition
     finally:
         remote.execute(f"REVOKE CREATE ON DATABASE {database} FROM reader", "DROP OWNED BY reader", "DROP ROLE reader")
@@ -266,7 +266,7 @@ def test_a_deferred_key_is_checked_where_the_real_run_commits_and_deferred_again
     downs = "SELECT 1;\n-- twinstep: group\nSELECT 1;\n-- twinstep: group\nSELECT 1"
     told = rehearsed(remote, groups, downs)
     assert codes(told) == [("APPLY_REMOTE", "T331")]
-    assert "The statement was 'COMMIT'" in told.faults[0].error.condition
+    assert "It was 'COMMIT'" in told.faults[0].error.condition
     assert [step.step for step in told.steps if step.direction == "up"] == [1, 2, 2, 3]
 
 
