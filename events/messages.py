@@ -27,11 +27,11 @@ MESSAGES: dict[str, Message] = {
     # T10x: a folder of migrations
     "T101": Message(
         condition="There is no folder of migrations at {path}.",
-        next_step="Name the folder with --migrations DIR.",
+        next_step="Name the folder with --migrations DIR, or make a first one with 'twinstep init'.",
     ),
     "T102": Message(
         condition="The folder of migrations at {path} holds no migration.",
-        next_step="Make a folder such as 0001_first/ in it, with local.up.sql or remote.up.sql inside.",
+        next_step="Make one with 'twinstep new SLUG', or a folder such as 0001_first/ with local.up.sql in it.",
     ),
     "T103": Message(
         condition="The migrations {first} and {second} bear the same number.",
@@ -43,7 +43,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "T105": Message(
         condition="The migration {migration} is empty: neither side has anything to apply.",
-        next_step="Write local.up.sql, remote.up.sql or a migration.py in its folder.",
+        next_step="Write SQL into local.up.sql or remote.up.sql in its folder (comments alone do nothing), or a migration.py.",
     ),
     "T106": Message(
         condition="{path} does not say what it must: {problem}.",
@@ -720,6 +720,41 @@ MESSAGES: dict[str, Message] = {
         condition="Something happened that Twinstep did not foresee: {problem}.",
         effect="What was done so far is in the log and in the ledgers; nothing is guessed.",
         next_step="Run 'twinstep status' to see where both sides stand, and report this as a bug with the lines above.",
+    ),
+    # T16x: beginning, the log from the command line, a host's start
+    "T160": Message(
+        condition="{slug!r} gives a migration no name.",
+        effect="Nothing was written.",
+        next_step="Say in a word or two what it does, in letters from a to z and digits: 'twinstep new add_tags'.",
+    ),
+    "T161": Message(
+        condition="{path} is there already.",
+        effect="Nothing was written, and nothing is ever written over.",
+        next_step="Go on with what is there ('twinstep new SLUG' makes the next migration), or run 'twinstep init' elsewhere.",
+    ),
+    "T162": Message(
+        condition="{path} cannot be written: {problem}.",
+        effect="Nothing was left behind.",
+        next_step="Give this user the right to write there, or free space, then run the same command again.",
+    ),
+    "T163": Message(
+        condition="There is no log at {location}.",
+        next_step="Correct --log, or the settings that say where it is; the first 'twinstep migrate' makes it.",
+    ),
+    "T164": Message(
+        condition="{migration} was rolled back at {when} ({why}), and has not been changed since.",
+        effect="It was not tried again: an application that starts again and again must not migrate and roll back each time.",
+        next_step="Correct the migration; or, where its cause is gone, run 'twinstep migrate'.",
+    ),
+    "T165": Message(
+        condition="There is no local database at {path}, and the log at {location} knows it: it was moved, or is lost.",
+        effect="No empty one was made in its place.",
+        next_step="Put the file back, or name its new place with --local; for a new beginning, move that log away first.",
+    ),
+    "T166": Message(
+        condition="The answer could not be written: {problem}.",
+        effect="What the command did stands; only its report was lost.",
+        next_step="Free space, or write it elsewhere; 'twinstep status' and 'twinstep history' tell what was done.",
     ),
     "T260": Message(
         condition="{migration} has to work on the {side} database, and none was named.",

@@ -604,7 +604,8 @@ def test_no_command_ever_prints_or_keeps_a_password(project: Project, remote_url
 def test_the_overview_lists_what_there_is_in_the_order_of_use(project: Project) -> None:
     alone, asked = project.run(), project.run("--help")
     assert (alone.code, alone.out, asked.code) == (0, asked.out, 0)
-    names = ["demo", "status", "plan", "check", "migrate", "resume", "rollback", "history", "log", "log check", "backup list"]
+    names = ["demo", "init", "new", "status", "plan", "check", "migrate", "resume", "rollback"]
+    names += ["history", "log", "log check", "log export", "backup list"]
     places = [alone.out.index(f"\n  {name}  ") for name in names]
     assert places == sorted(places)
     for later in ("verify", "doctor", "serve", "quarantine", "baseline", "lint"):
@@ -612,7 +613,7 @@ def test_the_overview_lists_what_there_is_in_the_order_of_use(project: Project) 
     assert project.child("--version").out == f"twinstep {twinstep.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "demo", "backup"])
+@pytest.mark.parametrize("command", [*COMMANDS, "init", "new", "log export", "demo", "backup"])
 def test_the_help_of_each_command_says_what_it_never_does_and_how_it_exits(project: Project, command: str) -> None:
     text = project.run(*command.split(), "--help")
     assert (text.code, text.err) == (0, "")

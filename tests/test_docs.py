@@ -405,6 +405,22 @@ def test_what_a_message_tells_to_run_exists_or_is_listed_as_missing() -> None:
         assert all(flag in missing or flag in known_flags() for flag in flags), command
 
 
+def groups_and_commands(name: str, command: object) -> list[str]:
+    below = getattr(command, "commands", {})
+    return [name, *(found for each, one in below.items() for found in groups_and_commands(f"{name} {each}".strip(), one))]
+
+
+def test_the_help_in_the_documentation_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    from twinstep.engine.cli.app import APP, run
+
+    text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```text\n\$ twinstep([a-z ]*) --help\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert [name.strip() for name, _ in shown] == groups_and_commands("", APP)
+    for name, body in shown:
+        assert run([*name.split(), "--help"], environ={}, folder=ROOT) == 0
+        assert capsys.readouterr().out == body, name
+
+
 def known_flags() -> set[str]:
     from twinstep.engine.cli.app import APP
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+import click
 from attrs import fields
 
 from twinstep.events import types as e
@@ -25,6 +26,8 @@ from twinstep.events.types import BACK
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 120
+# What click makes of a terminal of 80 columns.
+HELP_WIDTH = 78
 BLOCK = re.compile(r"(?P<head><!-- generated: (?P<name>[a-z ]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
 
 # What the first digit of a code says, as in events/messages.py.
@@ -205,6 +208,25 @@ def commands() -> str:
     return _table(("command", "does"), [(f"`twinstep {name}`", command.lesson.short) for name, command in listed])
 
 
+def command_help() -> str:
+    """The help of the command and of every one below it, as a terminal of 80 columns shows it."""
+    from twinstep.engine.cli.app import APP, NAME
+
+    root = click.Context(APP, info_name=NAME, terminal_width=HELP_WIDTH)
+    return "\n\n".join(
+        f"## {context.command_path}\n\n```text\n$ {context.command_path} --help\n{context.get_help()}\n```"
+        for context in (root, *_below(root))
+    )
+
+
+def _below(context: click.Context) -> Iterator[click.Context]:
+    """The commands below a command, each with those below it, in the order in which they are listed."""
+    if isinstance(context.command, click.Group):
+        for name, command in context.command.commands.items():
+            below = click.Context(command, parent=context, info_name=name, terminal_width=HELP_WIDTH)
+            yield from (below, *_below(below))
+
+
 def settings() -> str:
     """Every setting: flag, variable and help."""
     from twinstep.engine.cli.configuration import SETTINGS
@@ -256,6 +278,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "refusals": refusals,
     "event types": event_types,
     "commands": commands,
+    "command help": command_help,
     "settings": settings,
     "exit codes": exit_codes,
 }

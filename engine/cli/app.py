@@ -3,7 +3,7 @@
 Errors of ours are shown as what happened, what it means for the data, and what to do next, never as a traceback; with --json
 they are the object on the standard output too.
 
-Read next: `asking.py`, `changing.py`, `looking_back.py`, `demonstration.py`.
+Read next: `beginning.py`, `asking.py`, `changing.py`, `looking_back.py`, `logs.py`, `demonstration.py`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,32 @@ from typing import Final, cast
 
 import click
 
-from ...events.errors import ConfigurationError, TwinstepError
+from ...events.errors import Blocked, ConfigurationError, TwinstepError
 from .asking import CHECK, PLAN, STATUS
+from .beginning import INIT, NEW
 from .changing import MIGRATE, RESUME, ROLLBACK
 from .demonstration import DEMO
 from .invocation import Invocation
-from .looking_back import BACKUP, BACKUP_LIST, HISTORY, LOG, LOG_CHECK
+from .logs import LOG, LOG_CHECK, LOG_EXPORT
+from .looking_back import BACKUP, BACKUP_LIST, HISTORY
 from .screen import Screen
 from .teaching import TaughtCommand, TaughtGroup, setting_options, write_options
-from .trouble import ATTENTION, EXIT_CODES, INTERRUPTED, outcome_of, without_passwords
+from .trouble import ATTENTION, DONE, EXIT_CODES, INTERRUPTED, outcome_of, without_passwords
 
 NAME: Final = "twinstep"
 
 # What the overview lists: a heading, and under it the commands with the name that is typed.
 OVERVIEW: Final[Mapping[str, Mapping[str, TaughtCommand | TaughtGroup]]] = {
-    "Try it": {"demo": DEMO},
+    "Begin": {"demo": DEMO, "init": INIT, "new": NEW},
     "Look first": {"status": STATUS, "plan": PLAN, "check": CHECK},
     "Change both databases": {"migrate": MIGRATE, "resume": RESUME, "rollback": ROLLBACK},
-    "Look back": {"history": HISTORY, "log": LOG, "log check": LOG_CHECK, "backup list": BACKUP_LIST},
+    "Look back": {
+        "history": HISTORY,
+        "log": LOG,
+        "log check": LOG_CHECK,
+        "log export": LOG_EXPORT,
+        "backup list": BACKUP_LIST,
+    },
 }
 
 ABOUT: Final = (
@@ -63,13 +71,14 @@ def _overview(ctx: click.Context) -> int:
     if ctx.invoked_subcommand is None:
         if ctx.ensure_object(Invocation).as_json:
             ctx.fail("Missing command.")
-        click.echo(ctx.get_help())
+        ctx.ensure_object(Invocation).out.line(ctx.get_help())
     return 0
 
 
 def _show_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
     if asked:
-        click.echo(f"{NAME} {ctx.ensure_object(Invocation).version}")
+        invocation = ctx.ensure_object(Invocation)
+        invocation.out.line(f"{NAME} {invocation.version}")
         ctx.exit()
 
 
@@ -83,7 +92,7 @@ APP: Final = Overview(
     invoke_without_command=True,
     help=ABOUT,
     params=[VERSION, *setting_options()],
-    commands=[STATUS, PLAN, CHECK, MIGRATE, RESUME, ROLLBACK, HISTORY, LOG, BACKUP, DEMO],
+    commands=[INIT, NEW, STATUS, PLAN, CHECK, MIGRATE, RESUME, ROLLBACK, HISTORY, LOG, BACKUP, DEMO],
 )
 
 
@@ -93,6 +102,18 @@ def run(arguments: Sequence[str], *, environ: Mapping[str, str], folder: Path, v
     invocation = Invocation(environ=environ, folder=folder, version=version, out=out, err=err)
     # Also for what goes wrong before the options have been read.
     invocation.as_json = "--json" in arguments
+    code = _answered(invocation, arguments)
+    if out.problem:
+        from ..report import error_report
+
+        error = Blocked("T166", problem=out.problem)
+        invocation.trouble(error_report(error))
+        # Of a command that only tells, the answer is the work; of another, the databases are as its own code says.
+        return code or (DONE if invocation.changes else error.exit_code)
+    return code
+
+
+def _answered(invocation: Invocation, arguments: Sequence[str]) -> int:
     try:
         return cast("int", APP.main(list(arguments), prog_name=NAME, standalone_mode=False, obj=invocation))
     except click.UsageError as error:

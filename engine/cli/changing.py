@@ -50,6 +50,7 @@ def run_rollback(invocation: Invocation, migration: str | None) -> int:
 
 
 def _change(invocation: Invocation, call: Callable[[Coordinator], Report], *, doing: str = OPENING) -> int:
+    invocation.changes = True
     backups = invocation.configuration.settings().state_folder / "backups"
     listener = following(invocation.err)
     coordinator = invocation.coordinator(listener)

@@ -28,12 +28,13 @@ IN_MEMORY: Final = ":memory:"
 
 @frozen(kw_only=True)
 class Setting:
-    """One setting: the flag's name is also the file's key. `wanted` completes "it must be"."""
+    """One setting: the flag's name is also the file's key. `wanted` completes "it must be"; `example` is TOML."""
 
     name: str
     metavar: str
     help: str
     wanted: str
+    example: str
 
     @property
     def variable(self) -> str:
@@ -45,49 +46,68 @@ PATH, NUMBER = "a path", "a number of seconds, 0 or more"
 SETTINGS: Final[Mapping[str, Setting]] = {
     setting.name: setting
     for setting in (
-        Setting(name="local", metavar="PATH", wanted=PATH, help="The SQLite database. Without it: the remote only."),
+        Setting(
+            name="local",
+            metavar="PATH",
+            wanted=PATH,
+            example='"app.db"',
+            help="The SQLite database. Without it: the remote only.",
+        ),
         Setting(
             name="remote",
             metavar="URL",
             wanted="the address of a PostgreSQL database",
+            example='"postgresql://app@db.example/app"',
             help="The PostgreSQL database, as postgresql://... or host=... dbname=...; without it: the local only. "
             "DATABASE_URL is used where it names a PostgreSQL and nothing else is given.",
         ),
-        Setting(name="migrations", metavar="DIR", wanted=PATH, help="The folder of migrations (migrations)."),
+        Setting(
+            name="migrations",
+            metavar="DIR",
+            wanted=PATH,
+            example='"migrations"',
+            help="The folder of migrations (migrations).",
+        ),
         Setting(
             name="log",
             metavar="URL",
             wanted="sqlite:///path or memory:",
+            example='"sqlite:///app.db.twinstep/log.db"',
             help="The log, as sqlite:///path (log.db in the state folder).",
         ),
         Setting(
             name="state-dir",
             metavar="DIR",
             wanted=PATH,
+            example='"app.db.twinstep"',
             help="The folder of log, backups and lock (<local>.twinstep, beside the database).",
         ),
         Setting(
             name="remote-role",
             metavar="|".join(ROLES),
             wanted="apply, require or skip",
+            example='"apply"',
             help="Who runs the remote part: this call, somebody else before it, or nobody now (apply).",
         ),
         Setting(
             name="wait",
             metavar="SECONDS",
             wanted=NUMBER,
+            example="0",
             help="How long to wait for another coordinator (0).",
         ),
         Setting(
             name="retry-for",
             metavar="SECONDS",
             wanted=NUMBER,
+            example="30",
             help="How long a lost remote is tried again (30).",
         ),
         Setting(
             name="keep-days",
             metavar="N",
             wanted="a whole number of days, 0 or more",
+            example="30",
             help="How long backups are kept (30).",
         ),
     )

@@ -31,6 +31,7 @@ def run_demo(invocation: Invocation, keep: Path | None, notes: int) -> int:
     from ...events.errors import ConfigurationError, TwinstepError
     from ..report import error_report
 
+    invocation.changes = True
     if invocation.flags:
         raise ConfigurationError("T157", settings=" ".join(f"--{name}" for name in invocation.flags))
     # With --json the object stands alone; what moves goes where messages go, and only onto a terminal.

@@ -1,6 +1,7 @@
 """One call of the command: the flags that were given, where it runs, and the two streams that it may write to.
 
-With `--json`, exactly one object goes to the first stream and nothing else ever does; everything else goes to the second.
+With `--json`, exactly one object goes to the first stream and nothing else ever does; everything else goes to the second. The
+two commands that may have no end, `log --follow` and `log export`, write one object a line instead.
 
 Read next: `app.py` (who makes it), `configuration.py`.
 """
@@ -40,6 +41,8 @@ class Invocation:
     err: Screen
     flags: dict[str, str] = field(factory=dict)
     as_json: bool = False
+    # Set by a command whose work is more than its answer.
+    changes: bool = False
     _configuration: Configuration | None = None
 
     @property
@@ -90,12 +93,36 @@ class Invocation:
             given = evolve(given, remote="postgresql:")
         return open_store(given.settings(), writes=False)
 
+    def existing_log(self, *, required: bool) -> EventStore:
+        """The log, where it must be there because it is `required`, or because somebody has said where it is.
+
+        Raises ConfigurationError (T163) where it is not: nothing to read is not the same as nothing happened.
+        """
+        from ...events.errors import ConfigurationError, LogDamaged
+
+        store = self.log()
+        local = self.configuration.local
+        named = "log" in self.configuration.sources or (local is not None and not local.exists())
+        try:
+            is_there = bool(store.log_id)
+        except LogDamaged:
+            is_there = True  # What is wrong with it is told by whoever reads it.
+        if (required or named) and not is_there:
+            location = store.location
+            store.close()
+            raise ConfigurationError("T163", location=location)
+        return store
+
     def answer(self, data: Callable[[], Mapping[str, Json]], show: Callable[[Screen], None]) -> None:
         """Give the answer: as one object with --json, else as `show` shows it."""
         if self.as_json:
             self.out.line(json.dumps(data(), ensure_ascii=False, indent=2))
         else:
             show(self.out)
+
+    def object_line(self, data: Mapping[str, Json]) -> None:
+        """One of many objects, on a line of its own."""
+        self.out.line(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
 
     def trouble(self, error: ErrorReport) -> None:
         """Say on the second stream what went wrong."""

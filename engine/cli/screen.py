@@ -13,6 +13,7 @@ import os
 import shutil
 import textwrap
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Screen:
         self._stream = stream
         self.is_terminal = stream.isatty() if terminal is None else terminal
         self.width = shutil.get_terminal_size().columns if self.is_terminal else None
+        # Nobody reads any more (`| head`), or why what was written is lost (a full disk).
+        self.is_left = False
+        self.problem = ""
         self._console: Console | None = None
 
     def line(self, text: str = "", style: str = "") -> None:
@@ -47,8 +51,19 @@ class Screen:
                 self._stream.write(text + "\n")
                 self._stream.flush()
         except BrokenPipeError:
-            # The reader has gone (`| head`). What is left is not wanted; the work and its exit code are as they are.
-            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+            # What is left is not wanted; the work and its exit code are as they are.
+            self._let_go()
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.is_left = True
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        # What is still in the stream's own buffer would fail once more when Python ends, with an exit code of its own.
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+        self._stream = nowhere
 
     def paragraph(
         self, text: str, *, first: str = "", rest: str | None = None, style: str = "", width: int | None = None

@@ -138,6 +138,11 @@ def event_json(record: Recorded) -> Shape:
     }
 
 
+def written_json(record: Recorded) -> Shape:
+    """One event of `log export`: what it says as the very text that its hash was made of."""
+    return {**event_json(record), "payload": record.payload}
+
+
 def backup_json(row: BackupRow, backups: Path) -> Shape:
     """One backup of `backup list`."""
     said = cast("Mapping[str, Json]", json.loads(row.metadata))

@@ -20,7 +20,9 @@ from .trouble import EXIT_CODES
 
 Body: TypeAlias = "Callable[..., int]"
 
-JSON_HELP: Final = "Print one JSON object on the standard output, and nothing else there."
+JSON_HELP: Final = (
+    "Print one JSON object on the standard output, and nothing else there ('log --follow' and 'log export': one a line)."
+)
 SETTINGS_HEADING: Final = "Settings (also before the command, as TWINSTEP_..., or in twinstep.toml)"
 
 
@@ -111,7 +113,19 @@ def setting_options(*, settings: bool = True) -> list[click.Option]:
             SettingOption([f"--{one.name}"], metavar=one.metavar, help=one.help, expose_value=False, callback=_keep)
             for one in SETTINGS.values()
         ]
+    # click's own would write past our stream, and fail on a full disk with words of its own.
+    options.append(
+        click.Option(
+            ["--help"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help="Show this message and exit."
+        )
+    )
     return options
+
+
+def _show_help(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked:
+        ctx.ensure_object(Invocation).out.line(ctx.get_help())
+        ctx.exit()
 
 
 def _keep(ctx: click.Context, option: click.Parameter, value: str | None) -> None:

@@ -84,26 +84,32 @@ def side_text(side: SideReport, place: str) -> str:
 
 def show_standing(status: StatusReport, screen: Screen) -> None:
     """What is to be done, with the command that does it; shared by `status` and `check`."""
+    from ..conflicts import BLOCKING
+
     for conflict in status.conflicts:
         show_conflict(conflict, screen)
+    # Where a conflict stops every run, its own next step is the only one that leads anywhere.
+    stopped = any(conflict.kind in BLOCKING for conflict in status.conflicts)
     if status.in_flight is not None:
-        show_in_flight(status.in_flight, screen)
+        show_in_flight(status.in_flight, screen, stopped=stopped)
     waiting = [name for name in status.pending if status.in_flight is None or name != status.in_flight.migration]
     if waiting:
         screen.paragraph(f"Pending: {', '.join(waiting)}.", style=HEADING)
-        screen.paragraph("'twinstep plan' shows what would be done, 'twinstep migrate' does it.", first="Next: ")
+        if not stopped:
+            screen.paragraph("'twinstep plan' shows what would be done, 'twinstep migrate' does it.", first="Next: ")
     if not status.needs_migration and not status.conflicts:
         unread = [name for name, side in (("local", status.local), ("remote", status.remote)) if side.reachable is False]
         doubt = f" The {' and '.join(unread)} database could not be asked." if unread else ""
         screen.paragraph(f"Nothing is pending.{doubt}", style="" if unread else GOOD)
 
 
-def show_in_flight(run: InFlight, screen: Screen) -> None:
+def show_in_flight(run: InFlight, screen: Screen, *, stopped: bool) -> None:
     """The run that has begun and not ended."""
     screen.paragraph(
         f"In flight: {run.migration} is {run.state}, since {instant(run.since)} UTC (run {run.run}).", style=HEADING
     )
-    screen.paragraph("'twinstep resume' finishes it, 'twinstep rollback' takes it back.", first="Next: ")
+    if not stopped:
+        screen.paragraph("'twinstep resume' finishes it, 'twinstep rollback' takes it back.", first="Next: ")
 
 
 def show_conflict(conflict: ConflictReport, screen: Screen) -> None:

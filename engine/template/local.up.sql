@@ -1,0 +1,15 @@
+-- {migration}: what changes in the local database (SQLite).
+--
+-- Everything here runs in one transaction, together with its row in the ledger: no BEGIN, no COMMIT, no PRAGMA
+-- foreign_keys. Text that holds comments only does nothing; where this side has nothing to change, delete the file.
+--
+--     ALTER TABLE notes ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+--     CREATE INDEX notes_pinned ON notes (pinned);
+--
+-- What takes it back goes into local.down.sql, beside this file:
+--
+--     DROP INDEX notes_pinned;
+--     ALTER TABLE notes DROP COLUMN pinned;
+--
+-- Without that file, going back before the migration is verified restores the backup; after that, it cannot be taken back.
+-- A down file of comments only says that nothing needs to be undone, so write it only when you know what belongs into it.

@@ -1,0 +1,15 @@
+-- {migration}: what changes in the remote database (PostgreSQL).
+--
+-- Runs after the local side, in a transaction with its row in the ledger: no BEGIN, no COMMIT, no psql commands. What
+-- cannot run in a transaction (CREATE INDEX CONCURRENTLY, VACUUM) is recognised, and runs by itself. Text that holds
+-- comments only does nothing; where this side has nothing to change, delete the file.
+--
+--     ALTER TABLE notes ADD COLUMN pinned boolean NOT NULL DEFAULT false;
+--     CREATE INDEX CONCURRENTLY notes_pinned ON notes (pinned);
+--
+-- What takes it back goes into remote.down.sql, beside this file; a concurrent index needs no line of its own there:
+--
+--     ALTER TABLE notes DROP COLUMN pinned;
+--
+-- It must be there, unless migration.toml says irreversible = true: others use the remote, so that no backup can be put back
+-- over it. A down file of comments only says that nothing needs to be undone.
