@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .engine.bootstrap import bootstrap as bootstrap
+    from .engine.bootstrap_rules import BootstrapOutcome as BootstrapOutcome
     from .engine.coordinator import Coordinator as Coordinator
     from .engine.report import Report as Report
     from .engine.report import RunReport as RunReport
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "BootstrapOutcome": "engine.bootstrap_rules",
+    "bootstrap": "engine.bootstrap",
     "Coordinator": "engine.coordinator",
     "Expectation": "migrations.definition",
     "ForeignKey": "migrations.rebuild",
