@@ -36,6 +36,7 @@ SHOWN_CHARACTERS = 80
 
 _MARK = re.compile(r"--[ \t]*twinstep[ \t]*:(?P<rest>[^\n\r]*)", re.IGNORECASE)
 _OPENING = re.compile(r"/\*|[eE]'|\$\w*\$")
+_CONTINUED = re.compile(r"'[ \t\f\v]*\n[ \t\f\v\n]*'")
 _SEED = re.compile(r"insert\s+into\b", re.IGNORECASE)
 _NAME_QUOTES = ('"', "`", "[")
 
@@ -228,7 +229,8 @@ class _Body:
     """Whether a semicolon is inside a body that belongs to the statement.
 
     SQLite's own rule (sqlite3_complete): a trigger ends with END that stands alone between two semicolons, so CASE ... END
-    needs no counting. PostgreSQL's routines with BEGIN ATOMIC: BEGIN and CASE open, END closes, as psql counts.
+    needs no counting. PostgreSQL's routines with BEGIN ATOMIC: that and CASE open, END closes. psql counts any BEGIN, and any
+    END, and waits for ever where a column bears such a name.
     """
 
     dialect: Dialect
@@ -242,8 +244,11 @@ class _Body:
         if not _is_routine(statement):
             return self
         depth = self.depth
-        for word, following in zip(piece, [*piece[1:], ""], strict=True):
-            if (word == "BEGIN" and (depth or following == "ATOMIC")) or (word == "CASE" and depth):
+        for before, word, following in zip(["", *piece], piece, [*piece[1:], ""], strict=False):
+            # A reserved word is a name all the same after AS and after a dot, and BEGIN alone is one anywhere.
+            if before in {"AS", "."}:
+                continue
+            if (word == "BEGIN" and following == "ATOMIC") or (word == "CASE" and depth):
                 depth += 1
             elif word == "END" and depth:
                 depth -= 1
@@ -289,8 +294,21 @@ def _pieces(text: str, dialect: Dialect, path: str) -> Iterator[_Piece | Mark]:
 
 
 def _checked(found: Iterator[Region], text: str, dialect: Dialect, path: str, lines: _Lines) -> Iterator[Region]:
-    """The regions, refusing what is open at the end of the text, NUL characters, and psql's commands."""
+    """The regions, refusing what is open at the end of the text, NUL characters, psql's commands, and E'' with a comment in it.
+
+    PostgreSQL reads the part after such a comment as one with backslashes, neither of the two readers here does.
+    """
+    escaped = interrupted = False
     for kind, start, end in found:
+        if kind == "literal":
+            if interrupted and text[start] == "'":
+                problem = "a comment stands between the parts of one string"
+                raise DefinitionError("T111", path=path, line=lines.at(start), problem=problem)
+            escaped, interrupted = text[start] in "eE", False
+        elif kind == "comment":
+            interrupted = escaped and text.startswith("--", start)
+        elif kind != "code" or text[start:end].strip(BLANKS):
+            escaped = interrupted = False
         if kind == "unclosed":
             opening = _OPENING.match(text, start)
             problem = f"{opening[0] if opening else text[start]} is never closed"
@@ -348,7 +366,8 @@ def _tokens(piece: str, dialect: Dialect, path: str, line: int, *, seed_allowed:
         spans = [piece[start:end] for start, end in _tokenizer(dialect)(piece)]
     except TokenError as error:
         raise DefinitionError("T111", path=path, line=line, problem="its words cannot be told apart") from error
-    if "".join(spans) != significant(piece, dialect, between=""):
+    # The parts of one E'' over several lines are one literal to the first reader, with the blank space between them.
+    if _CONTINUED.sub("''", "".join(spans)) != _CONTINUED.sub("''", significant(piece, dialect, between="")):
         problem = "it can be read in two ways; look for unusual blank characters"
         raise DefinitionError("T111", path=path, line=line, problem=problem)
     return [span if span[0] in _NAME_QUOTES else span.upper() for span in spans]

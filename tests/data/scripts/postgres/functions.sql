@@ -1,3 +1,4 @@
+-- statements: 10
 -- Bodies in which a semicolon ends nothing: dollar quotes, tags inside tags, BEGIN ATOMIC, DO.
 CREATE SCHEMA shop;
 

@@ -1,3 +1,4 @@
+-- statements: 12
 SELECT 'plain; with a backslash at the end \';
 SELECT E'escaped quote \' ; and a backslash \\';
 SELECT e'two

@@ -1,3 +1,4 @@
+-- statements: 15
 /* Enums, partitions, policies, rules, views
    /* and a comment in a comment; with a semicolon */
    still the outer comment; */

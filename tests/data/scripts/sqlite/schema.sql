@@ -1,3 +1,4 @@
+-- statements: 10
 /* A comment of SQLite does not nest: /* ; ends here */
 CREATE TABLE folders (
     id TEXT PRIMARY KEY,

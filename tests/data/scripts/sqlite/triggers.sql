@@ -1,3 +1,4 @@
+-- statements: 9
 -- Triggers: bodies with several statements, CASE ... END inside, names that look like keywords.
 CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT NOT NULL DEFAULT 'a;b', "end" INTEGER, [begin; x] TEXT, `case` TEXT);
 CREATE TABLE changes (note INTEGER, what TEXT, at INTEGER DEFAULT (strftime('%s', 'now')));
