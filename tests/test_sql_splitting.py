@@ -214,7 +214,6 @@ def test_what_only_psql_understands_is_refused_by_name(text: str, line: int) -> 
         ("postgres", "SELECT 1;\n/* a /* b */ ;", "T111", 2),
         ("postgres", "SELECT 1;\nDO $a$ BEGIN $$ END", "T111", 2),
         ("postgres", "\nSELECT E'a\\'", "T111", 2),
-        ("postgres", "SELECT E'a' -- and\n  -- more\n  '\\'; b'", "T111", 3),
         ("postgres", "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN a THEN b END;", "T114", 1),
         ("postgres", "CREATE TABLE t (a int;\nSELECT 1;", "T114", 1),
     ],
@@ -223,6 +222,12 @@ def test_a_text_that_is_cut_off_is_refused_with_the_line(dialect: Dialect, text:
     with pytest.raises(DefinitionError) as caught:
         split(text, dialect, "a.sql")
     assert (caught.value.code, caught.value.details["line"]) == (code, line)
+
+
+def test_a_string_with_a_comment_between_its_parts_is_refused_because_it_is_not_read_as_postgres_reads_it() -> None:
+    with pytest.raises(DefinitionError, match="a comment stands between the parts of one string") as caught:
+        split("SELECT E'a' -- and\n  -- more\n  'b'", "postgres", "a.sql")
+    assert (caught.value.code, caught.value.details["line"]) == ("T111", 3)
 
 
 @pytest.mark.parametrize("name", NAMES)

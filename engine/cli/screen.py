@@ -13,7 +13,6 @@ import os
 import shutil
 import textwrap
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -59,11 +58,7 @@ class Screen:
 
     def _let_go(self) -> None:
         self.is_left = True
-        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-        # What is still in the stream's own buffer would fail once more when Python ends, with an exit code of its own.
-        with suppress(OSError, ValueError):
-            os.dup2(nowhere.fileno(), self._stream.fileno())
-        self._stream = nowhere
+        self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
     def paragraph(
         self, text: str, *, first: str = "", rest: str | None = None, style: str = "", width: int | None = None
