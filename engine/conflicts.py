@@ -4,7 +4,7 @@ Some conflicts stop every run (`BLOCKING`): running on would build on something 
 `status` because a person may want to know. Rows of the run in flight are recovery and never a conflict, and neither is
 what other pairs did to a shared remote.
 
-Read next: `migrations/ledger.py` for the questions asked of a ledger.
+Read next: `migrations/ledger.py` for the questions asked of a ledger, `drift.py` for what a schema is held against.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..events.errors import Conflict
 from ..events.fold import Status
 from ..events.lifecycle import State
+from ..migrations.catalogue import Schema
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from ..migrations.target import Whole
 from .definitions import SIDES, Defined
+from .drift import Baseline, not_compared
 
 BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
 
@@ -29,7 +31,8 @@ BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
 class Known:
     """What is known of one pair: the folder, the log, and each side that could be read.
 
-    `hashes` are those of a migration's events, first to last.
+    `hashes` are those of a migration's events, first to last. `schemas` are those that were looked at just now, `baselines`
+    what they are held against.
     """
 
     pair: str | None
@@ -39,6 +42,8 @@ class Known:
     statuses: Mapping[str, Status]
     hashes: Mapping[str, Sequence[str]]
     wholes: Mapping[SideName, Whole]
+    baselines: Mapping[SideName, Baseline] = field(factory=dict)
+    schemas: Mapping[SideName, Schema] = field(factory=dict)
 
     def status(self, migration: str) -> Status:
         """What the log says of the migration; pending where it says nothing."""
@@ -48,6 +53,21 @@ class Known:
         """The side's rows of the migration; None where the side could not be read."""
         whole = self.wholes.get(side)
         return None if whole is None else whole.ledgers.get(migration, SideLedger())
+
+    def not_compared(self, side: SideName) -> str:
+        """Why the side's schema is not held against the one verified last, in words; empty where it is."""
+        whole = self.wholes.get(side)
+        if whole is None:
+            return "it was not read"
+        last = self.baselines.get(side)
+        said = not_compared(side, last, pair=self.pair, statuses=self.statuses, ledgers=whole.ledgers)
+        return said or ("" if side in self.schemas else "its schema could not be read now")
+
+    def drift(self, side: SideName) -> tuple[str, ...]:
+        """What differs on that side from the schema that was verified last, one sentence each."""
+        if self.not_compared(side):
+            return ()
+        return self.schemas[side].drift_since(self.baselines[side].look)
 
 
 Finder: TypeAlias = "Callable[[Known], Iterator[Conflict]]"
@@ -144,6 +164,23 @@ def _one_side_only(known: Known) -> Iterator[Conflict]:
             yield Conflict("T257", kind="remote_ahead", migration=migration, run=there.run)
 
 
+def _not_as_verified(known: Known) -> Iterator[Conflict]:
+    for side in known.schemas:
+        differences = known.drift(side)
+        if differences:
+            migration = known.baselines[side].migration
+            yield Conflict("T270", kind="drift", side=side, migration=migration, differences="; ".join(differences))
+
+
+def _invalid_indexes(known: Known) -> Iterator[Conflict]:
+    for side, schema in known.schemas.items():
+        invalid = schema.invalid_indexes()
+        if invalid:
+            last = known.baselines.get(side)
+            migration = last.migration if last is not None else ""
+            yield Conflict("T271", kind="invalid_index", side=side, migration=migration, indexes=", ".join(invalid))
+
+
 FINDERS: Final[Sequence[Finder]] = (
     _belongs_to_another_log,
     _rows_that_the_log_lacks,
@@ -152,4 +189,6 @@ FINDERS: Final[Sequence[Finder]] = (
     _not_in_the_folder,
     _changed_since,
     _one_side_only,
+    _not_as_verified,
+    _invalid_indexes,
 )

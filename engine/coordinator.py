@@ -9,17 +9,18 @@ Read next: `session.py` (what a call holds open), `loop.py` (how one migration i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from ..events.chain import check_stream
 from ..events.errors import (
     Blocked,
+    ConcurrencyConflict,
     Conflict,
     DefinitionError,
+    InDoubt,
     TwinstepError,
 )
 from ..events.lifecycle import State
@@ -33,6 +34,7 @@ from .decide import Request
 from .definitions import Defined, MigrationSource
 from .driver import Driver, outcome_of
 from .locks import coordinator_lock
+from .pair_log import check_chains, note_conflicts, open_conflicts
 from .planning import due, order_of, planned
 from .report import (
     PlannedMigration,
@@ -106,13 +108,16 @@ class Coordinator:
 
         A side that cannot be reached is reported as such. Raises what is wrong with the input, or with the log.
         """
-        with self._reading() as opened:
-            known = opened.known(with_remote=self._settings.remote_role != "skip")
-            return status_report(opened, known)
+        return self._status(with_schemas=True)
 
     def needs_migration(self) -> bool:
-        """Whether anything is pending or in flight."""
-        return self.status().needs_migration
+        """Whether anything is pending or in flight. No schema is looked at for that."""
+        return self._status(with_schemas=False).needs_migration
+
+    def _status(self, *, with_schemas: bool) -> StatusReport:
+        with self._reading() as opened:
+            known = opened.known(with_remote=self._settings.remote_role != "skip", with_schemas=with_schemas)
+            return status_report(opened, known)
 
     def plan(self, *, to: str | None = None) -> tuple[PlannedMigration, ...]:
         """What `migrate` would do, in order, with the statements."""
@@ -178,7 +183,7 @@ class Coordinator:
             driver = Driver(opened, discard_writes=discard_local_writes)
             self._refuse_conflicts(opened, skip_remote=skip_remote)
             self._finish(opened, driver, skip_remote=skip_remote)
-            return driver.report()
+            return self._ended(opened, driver, skip_remote=skip_remote)
 
         return self._reported("resume", work, needs_folder=False)
 
@@ -194,15 +199,15 @@ class Coordinator:
         driver = Driver(opened)
         if adopt:
             self._adopt(opened, driver, skip_remote=skip_remote)
-        self._refuse_conflicts(opened, skip_remote=skip_remote)
+        self._refuse_conflicts(opened, skip_remote=skip_remote, done=driver.done())
         self._finish(opened, driver, skip_remote=skip_remote)
         if driver.stopped:
-            return driver.report()
+            return self._ended(opened, driver, skip_remote=skip_remote)
         for name in due(opened, opened.known(with_remote=False), to=to, skip_remote=skip_remote):
             finished = driver.drive(name, Request(wish="apply", skip_remote=skip_remote))
             if finished.status.state is not State.VERIFIED or finished.error is not None:
                 break
-        return driver.report()
+        return self._ended(opened, driver, skip_remote=skip_remote)
 
     def _rehearse(self, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
         from .rehearsal import rehearse
@@ -246,22 +251,34 @@ class Coordinator:
             finished = driver.drive(name, Request(wish="back"))
             if finished.status.state is not State.ROLLED_BACK or finished.error is not None:
                 break
-        return driver.report()
+        return self._ended(opened, driver, skip_remote=False)
 
-    def _refuse_conflicts(self, opened: Session, *, skip_remote: bool) -> None:
+    def _refuse_conflicts(self, opened: Session, *, skip_remote: bool, done: Mapping[str, str] | None = None) -> None:
         """Promise 1: on a damaged log, and where the log and the ledgers do not fit together, nothing is run.
 
         Raises LogDamaged, or the first blocking Conflict.
         """
-        for records in opened.histories().values():
-            check_stream(records)
-        for conflict in self._conflicts(opened, skip_remote=skip_remote):
+        check_chains(opened)
+        for conflict in self._conflicts(opened, skip_remote=skip_remote, done=done):
             if conflict.kind in BLOCKING:
                 raise conflict
 
-    def _conflicts(self, opened: Session, *, skip_remote: bool) -> tuple[Conflict, ...]:
+    def _conflicts(self, opened: Session, *, skip_remote: bool, done: Mapping[str, str] | None = None) -> tuple[Conflict, ...]:
+        """What does not fit together now, recorded where it is new or gone."""
         skip = skip_remote or self._settings.remote_role == "skip"
-        return conflicts(opened.known(with_remote=not skip))
+        known = opened.known(with_remote=not skip, with_schemas=True)
+        found = conflicts(known)
+        note_conflicts(opened, known, found, done=done)
+        return found
+
+    def _ended(self, opened: Session, driver: Driver, *, skip_remote: bool) -> Report:
+        """The call's report, once it is recorded which conflicts its work has put an end to."""
+        done = driver.done()
+        if done and open_conflicts(opened.of_the_pair()):
+            # What was done is done, whether this can be recorded now or by the next call.
+            with suppress(Blocked, InDoubt, ConcurrencyConflict):
+                self._conflicts(opened, skip_remote=skip_remote, done=done)
+        return driver.report()
 
     def _reported(
         self,

@@ -60,6 +60,10 @@ class Driver:
         self._finished.append((migration, request.wish, finished))
         return finished
 
+    def done(self) -> dict[str, str]:
+        """What this call has done to each migration, as the word for how a conflict about it ended."""
+        return {migration: word for migration, wish, finished in self._finished if (word := _word(wish, finished))}
+
     def report(self) -> Report:
         """What came of it all: the runs of this call, and the outcome of the last one."""
         runs: list[RunReport] = []
@@ -72,6 +76,14 @@ class Driver:
         outcome, exit_code = _outcome(wish, last)
         error = None if last.error is None else error_report(last.error)
         return Report(outcome=outcome, runs=tuple(runs), exit_code=exit_code, error=error)
+
+
+def _word(wish: Wish, finished: Finished) -> str:
+    if not finished.runs or finished.status.in_flight:
+        return ""
+    if wish == "adopt":
+        return "adopted"
+    return "migrated" if finished.status.state is State.VERIFIED else "rolled_back"
 
 
 def _outcome(wish: Wish, finished: Finished) -> tuple[str, int]:

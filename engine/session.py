@@ -8,16 +8,17 @@ Read next: `coordinator.py` (the calls), `loop.py` (what a writing call drives).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field, frozen
 
-from ..events.errors import ConfigurationError, InDoubt, TwinstepError, Unreachable
+from ..events.errors import Blocked, ConfigurationError, InDoubt, TwinstepError, Unreachable
 from ..events.fold import Status, fold
 from ..events.types import Recorded
+from ..migrations.catalogue import Schema
 from ..migrations.definition import SideName
 from ..migrations.memory_target import MemoryDatabase, MemoryTarget
 from ..migrations.target import Target, Whole
@@ -26,6 +27,7 @@ from ..stores.rehearsal_folder import remove_leftovers
 from ..stores.seam import Probe, no_probe
 from .conflicts import Known
 from .definitions import SIDES, Defined, MigrationSource, definitions
+from .drift import Baseline, baselines
 
 if TYPE_CHECKING:
     from ..stores.local_connection import OnConnect
@@ -117,8 +119,15 @@ class Session:
         """What the log says of each migration of this pair."""
         return {migration: fold(records) for migration, records in self.histories().items()}
 
-    def known(self, *, with_remote: bool = True) -> Known:
-        """Everything that can be read of this pair now. A side that cannot is left out, and why is in `problems`."""
+    def of_the_pair(self) -> list[Recorded]:
+        """The events of the pair's own stream."""
+        return [] if self.pair is None else self.store.read(self.pair)
+
+    def known(self, *, with_remote: bool = True, with_schemas: bool = False) -> Known:
+        """Everything that can be read of this pair now. A side that cannot is left out, and why is in `problems`.
+
+        The schemas are read only where they are asked for: of a remote that is one question more.
+        """
         wholes: dict[SideName, Whole] = {}
         for side in SIDES:
             if side not in self.targets or (side == "remote" and not with_remote):
@@ -128,15 +137,41 @@ class Session:
             except (Unreachable, InDoubt) as error:
                 self.problems[side] = error
         histories = self.histories() if self.pair is not None else {}
+        statuses = {migration: fold(records) for migration, records in histories.items()}
+        in_flight = any(status.in_flight for status in statuses.values())
+        held_against = baselines(histories, statuses, self.of_the_pair()) if with_schemas else {}
         return Known(
             pair=self.pair,
             location=self.store.location,
             has_folder=self.has_folder,
             defined=self.defined,
-            statuses={migration: fold(records) for migration, records in histories.items()},
+            statuses=statuses,
             hashes={migration: [record.hash for record in records] for migration, records in histories.items()},
             wholes=wholes,
+            baselines=held_against,
+            # While a run is in flight a schema is between two, and what it has left is for that run to finish.
+            schemas=self._schemas(wholes, held_against) if with_schemas and not in_flight else {},
         )
+
+    def _schemas(self, sides: Iterable[SideName], held_against: Mapping[SideName, Baseline]) -> dict[SideName, Schema]:
+        """How each side looks now, as far as it was looked at before; of a new remote, the schemas that it is to have."""
+        found: dict[SideName, Schema] = {}
+        for side in sides:
+            last = held_against.get(side)
+            schemas = last.schemas if last is not None else self._schemas_defined()
+            if last is None and (side == "local" or not schemas):
+                continue
+            try:
+                found[side] = self.targets[side].schema(schemas)
+            except (Unreachable, InDoubt, Blocked) as error:
+                self.problems[side] = error
+        return found
+
+    def _schemas_defined(self) -> tuple[str, ...]:
+        """Of the migrations that are not known from the log, and compiled therefore."""
+        new = [defined.works for defined in self.defined.values() if defined.known is None]
+        named = [schema for works in new if "remote" in works for schema in works["remote"].limits.schemas]
+        return tuple(dict.fromkeys(named))
 
 
 def _histories(store: EventStore, pair: str | None) -> dict[str, list[Recorded]]:

@@ -572,6 +572,40 @@ MESSAGES: dict[str, Message] = {
         effect="The remote has the new schema, the local side the old one.",
         next_step="Run 'twinstep migrate'.",
     ),
+    # T27x: checking again
+    "T270": Message(
+        condition="The schema of the {side} database is not the one that was verified last, with {migration}: {differences}.",
+        effect="Somebody changed it outside of any migration. Twinstep has changed nothing.",
+        next_step="Put back what is named, or write it down as a migration; or, where it is meant to stay, take the schema as "
+        "it is with 'twinstep verify --accept'.",
+    ),
+    "T271": Message(
+        condition="An index in the remote database is invalid, and nobody is building it: {indexes}.",
+        effect="No query uses it, and writes may still have to keep it up. The data are whole.",
+        next_step="Finish it with REINDEX INDEX CONCURRENTLY, or remove it with DROP INDEX CONCURRENTLY (always, where its "
+        "name ends in _ccnew); one of a partitioned table becomes valid once every partition has its own attached to it.",
+    ),
+    "T272": Message(
+        condition="The schema of the remote database at {url} cannot be read now: {problem}.",
+        next_step="Another session holds a lock on one of its tables; wait until it has finished, then run the same command "
+        "again.",
+    ),
+    "T273": Message(
+        condition="{migration} differs in a way that had not been reported before: {differences}.",
+        effect="Nothing was accepted; what stands, stands.",
+        next_step="Look at it; where it is all right as it is, run 'twinstep verify --accept' once more.",
+    ),
+    "T274": Message(
+        condition="{migration} is {state}, and there is nothing in it that a person could accept: {problem}.",
+        effect="Nothing was accepted, and neither database was changed.",
+        next_step="Run 'twinstep resume' to finish it, or 'twinstep rollback' to take it back.",
+    ),
+    "T275": Message(
+        condition="{given} is neither a position in the log nor a time.",
+        effect="Nothing was read.",
+        next_step="Give a position as 'twinstep log' shows it, or a time such as 2026-05-04T13:30 (in UTC, unless it names a "
+        "zone).",
+    ),
     # T22x: the remote database
     "T221": Message(
         condition="The remote database at {url} cannot be reached: {problem}.",

@@ -208,22 +208,30 @@ def _of_the_pair(pair: str, record: Recorded, event: Event, find: Find) -> tuple
             return (_new_backup(pair, None, record, backup),)
         case e.BackupCleanupScheduled(backup=named, at=at):
             return tuple(_changed_backup(pair, named, find, status="cleanup_scheduled", cleanup_at=at))
-        case e.ConflictDetected(kind=kind, migration=migration) | e.ConflictResolved(kind=kind, migration=migration):
+        case e.ConflictDetected(migration=migration) | e.ConflictResolved(migration=migration) if migration:
             found = find(SyncRow.TABLE, pair, migration)
             row = found if isinstance(found, SyncRow) else SyncRow(pair=pair, id=migration, migration_version=migration)
-            detected = isinstance(event, e.ConflictDetected)
-            how = None if isinstance(event, e.ConflictDetected) else event.how
-            return (
-                evolve(
-                    row,
-                    sync_conflict_detected=int(detected),
-                    conflict_resolution=None if how is None else _text(how),
-                    last_sync_check=record.recorded_at,
-                    metadata=_with(row.metadata, conflict=kind if detected else None),
-                ),
-            )
+            return (_in_conflict(row, record, event),)
+        case e.SyncChecked(migrations=migrations):
+            checked = (find(SyncRow.TABLE, pair, migration) for migration in dict.fromkeys(migrations))
+            return tuple(evolve(row, last_sync_check=record.recorded_at) for row in checked if isinstance(row, SyncRow))
         case _:
             return ()
+
+
+def _in_conflict(row: SyncRow, record: Recorded, event: e.ConflictDetected | e.ConflictResolved) -> SyncRow:
+    """A migration may have several conflicts at once: the mark stays until the last of them is gone."""
+    named = " ".join(filter(None, (event.kind, event.side)))
+    known = json.loads(row.metadata).get("conflicts") or []
+    detected = isinstance(event, e.ConflictDetected)
+    conflicts = sorted({*known, named} if detected else {*known} - {named})
+    return evolve(
+        row,
+        sync_conflict_detected=int(bool(conflicts)),
+        conflict_resolution=None if isinstance(event, e.ConflictDetected) else _text(event.how),
+        last_sync_check=record.recorded_at,
+        metadata=_with(row.metadata, conflicts=conflicts),
+    )
 
 
 def _new_backup(pair: str, migration: str | None, record: Recorded, backup: Mapping[str, Json]) -> BackupRow:
@@ -286,11 +294,14 @@ def _sync(row: SyncRow, record: Recorded, event: Event) -> SyncRow:
             return evolve(row, local_status=ROLLED_BACK, local_rollback_at=when)
         case e.RemoteUndone():
             return evolve(row, remote_status=ROLLED_BACK, remote_rollback_at=when)
+        case e.Verified():
+            return evolve(row, last_sync_check=when)
         case e.RolledBack(stands=stands):
             return evolve(
                 row,
                 local_status=_ended(row.local_status, "local" in stands),
                 remote_status=_ended(row.remote_status, "remote" in stands),
+                last_sync_check=when,
             )
         case e.Settled(local=local, remote=remote, sides=sides):
             return evolve(

@@ -297,27 +297,36 @@ class BackupCleanupScheduled(Event):
 
 @frozen(kw_only=True)
 class ConflictDetected(Event):
-    """The two sides, or a side and the log, do not fit together."""
+    """The two sides, or a side and the log, do not fit together. `side` is empty where it is about both."""
 
     kind: str
     migration: str
     message: str
+    side: str = ""
+    next_step: str = ""
 
 
 @frozen(kw_only=True)
 class ConflictResolved(Event):
-    """A conflict is gone; `how` says by what."""
+    """A conflict is gone; `how` says by what: adopted, migrated, rolled_back, accepted, or gone by itself.
+
+    Where a person accepted a drift, `differences` are what was accepted, and `look` is what later checks compare with.
+    """
 
     kind: str
     migration: str
     how: str
+    side: str = ""
+    differences: tuple[str, ...] = field(default=(), converter=_strings)
+    look: Mapping[str, Json] | None = None
 
 
 @frozen(kw_only=True)
 class SyncChecked(Event):
-    """The two sides were compared."""
+    """The two sides were compared, as far as they could be read; `migrations` are those that stood."""
 
     conflicts: int
+    migrations: tuple[str, ...] = field(default=(), converter=_strings)
 
 
 @frozen(kw_only=True)

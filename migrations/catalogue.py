@@ -135,6 +135,41 @@ class Fingerprint:
         )
 
 
+@frozen(kw_only=True)
+class Schema:
+    """A side's schema at one instant, with no row read or counted; what a look of earlier can be held against.
+
+    `building` are the keys of invalid indexes that somebody builds right now, or may: they are nobody's fault.
+    """
+
+    objects: Mapping[str, CatalogueObject] = field(factory=dict)
+    marks: Mapping[str, int] = field(factory=dict)
+    building: frozenset[str] = frozenset()
+
+    def unfinished(self) -> frozenset[str]:
+        """The keys of all invalid indexes, whether somebody builds them or not."""
+        return frozenset(key for key, found in self.objects.items() if found.kind == "index" and not found.valid)
+
+    def invalid_indexes(self) -> tuple[str, ...]:
+        """The names of the invalid indexes that nobody is building."""
+        return tuple(sorted(self.objects[key].name for key in self.unfinished() - self.building))
+
+    def fingerprint(self) -> Fingerprint:
+        """The same as it goes into an event."""
+        digests = {key: found.digest for key, found in sorted(self.objects.items())}
+        return Fingerprint(objects=digests, marks=self.marks).schema_only()
+
+    def drift_since(self, then: Fingerprint) -> tuple[str, ...]:
+        """What differs from that look, one sentence each. An index that is not valid, or was not then, is no difference."""
+        apart = self.unfinished() | {key for key, found in self.objects.items() if _was_unfinished(found, then)}
+        then = then.schema_only().only(then.objects.keys() - apart)
+        return then.differences(self.fingerprint().only(self.objects.keys() - apart))
+
+
+def _was_unfinished(found: CatalogueObject, then: Fingerprint) -> bool:
+    return found.kind == "index" and then.objects.get(found.key) == evolve(found, valid=False).digest
+
+
 def _missing_or_changed(prefix: str, before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     found = [f"{prefix}{name} is missing" for name in sorted(before.keys() - now.keys())]
     found += [f"{prefix}{name} is new" for name in sorted(now.keys() - before.keys())]

@@ -23,7 +23,7 @@ from attrs import define, evolve, field
 from ..events.errors import Blocked, Locked, Refused, Unreachable
 from ..events.types import Json
 from ..stores.seam import Probe, no_probe
-from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint
+from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
 from .definition import Query, SideName, name_of
 from .ledger import DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
 from .script import CallableStep, Unit
@@ -135,6 +135,12 @@ class MemoryTarget:
             content={table: contents.digest_of(table) for table in contents.tables} if content else {},
         )
 
+    def schema(self, schemas: Sequence[str]) -> Schema:
+        """Objects, and locally the version."""
+        contents = self._reach()
+        marks = {"user_version": contents.user_version} if self._side == "local" else {}
+        return Schema(objects={found.key: found for found in contents.objects.values()}, marks=marks)
+
     def validate(self, work: SideWork, *, back: bool) -> None:
         """The version must be one of those that the work begins from."""
         contents = self._reach()
@@ -197,14 +203,14 @@ class MemoryTarget:
         self.release_after_local()
         return Undone(how=how, others_wrote=others_wrote, after=after)
 
-    def verify(self, work: SideWork) -> tuple[str, ...]:
+    def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """Call the migration's own check on the contents."""
         contents = self._reach()
         if work.check is not None:
             _call(work.check, copy.deepcopy(contents), work, "T332", self._side)
         return ()
 
-    def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
+    def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """A database in memory runs no queries."""
         return ()
 

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from .catalogue import Catalogue, CatalogueObject, Fingerprint
+from .catalogue import Catalogue, CatalogueObject, Fingerprint, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,28 @@ def read_catalogue(connection: Connection[TupleRow], schemas: Sequence[str]) -> 
 def read_fingerprint(connection: Connection[TupleRow], schemas: Sequence[str]) -> Fingerprint:
     """The same as digests. A remote has no marks, and its rows are not counted: others write them all the time."""
     return Fingerprint(objects=read_catalogue(connection, schemas).digests())
+
+
+def read_schema(connection: Connection[TupleRow], schemas: Sequence[str]) -> Schema:
+    """The same with what is said of invalid indexes: one round trip, and a second one only where there are any."""
+    seen = Schema(objects=read_catalogue(connection, schemas).objects)
+    unfinished = seen.unfinished()
+    if not unfinished:
+        return seen
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(_NOBODY_BUILDS, (list(schemas),), prepare=False)
+        left = {f"index {name}" for (name,) in cursor}
+    return evolve(seen, building=unfinished - left)
+
+
+# Who may not see what another role's backend does sees its row without the table: it may be any.
+_NOBODY_BUILDS = b"""
+SELECT format('%%I.%%I', n.nspname, c.relname)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (%s::name[]) AND NOT (i.indisvalid AND i.indisready AND i.indislive)
+    AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p
+        WHERE p.datname = current_database() AND (p.relid = i.indrelid OR p.relid IS NULL OR p.relid = 0))
+"""
 
 
 def _object(kind: str, name: str, table: str, definition: str, storage: str, foreign_keys: int, valid: bool) -> CatalogueObject:

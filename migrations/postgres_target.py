@@ -29,12 +29,12 @@ from ..events.types import Json
 from ..stores.remote_connection import is_lost, open_remote, refuse_unfit_remote, shown, take_lock
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
-from .catalogue import Changes, Fingerprint
+from .catalogue import Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex
 from .definition import Query, SideName, StepFunction, name_of
 from .ledger import DONE, OPEN, SideLedger
-from .postgres_catalogue import read_catalogue, read_fingerprint
+from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
 from .script import CallableStep, CompiledStep, Unit
 from .sql import Statement
 from .steps import Due, ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
@@ -53,6 +53,8 @@ PASSING = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
+# Of a query: others were in its way, it took too long, or it writes where nothing may be written.
+UNMEASURED = (*PASSING, psycopg.errors.QueryCanceled, psycopg.errors.ReadOnlySqlTransaction)
 # PostgreSQL's words for "not in a transaction block" and "this procedure may not end the transaction".
 NOT_IN_A_TRANSACTION = (psycopg.errors.ActiveSqlTransaction, psycopg.errors.InvalidTransactionTermination)
 
@@ -125,6 +127,17 @@ class PostgresTarget:
         with self._asking(work.migration) as connection:
             return read_fingerprint(connection, work.limits.schemas)
 
+    def schema(self, schemas: Sequence[str]) -> Schema:
+        """The catalogue of these schemas, in a transaction that cannot write and waits for nobody's lock for long."""
+        with self._asking("") as connection:
+            try:
+                connection.execute(_BEGIN_LOOK)
+                return read_schema(connection, schemas)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
+                raise Blocked("T272", url=shown(self._url), problem=error.diag.message_primary or error) from error
+            finally:
+                self._abandon(connection)
+
     def validate(self, work: SideWork, *, back: bool) -> None:
         """A server that can be worked on and written to, and the rights for a ledger.
 
@@ -189,7 +202,7 @@ class PostgresTarget:
             self._transaction(order, "undo", lambda connection: sql.write(connection, rows))
         return Undone(how="down")
 
-    def verify(self, work: SideWork) -> tuple[str, ...]:
+    def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """The migration's own check, in a transaction that is rolled back, and the validity of every index."""
         with self._asking(work.migration) as connection:
             catalogue = read_catalogue(connection, work.limits.schemas)
@@ -203,9 +216,9 @@ class PostgresTarget:
         # Somebody may be building one right now, or it waits for its partitions: no reason to take anything back.
         return tuple(f"the index {name} on the remote is invalid" for name in sorted(invalid))
 
-    def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
+    def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """The plan, and the median of a few runs, each in a transaction that is rolled back."""
-        timings = (self._measure(query) for query in queries)
+        timings = (self._measure(query, only_reading=only_reading) for query in queries)
         return tuple(timing for timing in timings if timing is not None)
 
     # One step
@@ -412,13 +425,15 @@ class PostgresTarget:
             with suppress(psycopg.Error):
                 connection.execute(b"RESET default_transaction_read_only")
 
-    def _measure(self, query: Query) -> Timing | None:
-        """None where others are in its way, or it takes too long: a time that cannot be had is no fault of the migration."""
+    def _measure(self, query: Query, *, only_reading: bool) -> Timing | None:
+        """None where others are in its way, it takes too long, or it writes and may not: no fault of the migration."""
         connection = self._connection()
         times: list[float] = []
         try:
             for repetition in range(REPETITIONS + 1):
                 connection.execute(_BEGIN.format(lock=5, statement=MEASURE_SECONDS).encode())
+                if only_reading:
+                    connection.execute(b"SET TRANSACTION READ ONLY")
                 if repetition == 0:
                     # By the extended protocol, in which one statement is all there is: none can bring its own COMMIT along.
                     rows = connection.execute(b"EXPLAIN (COSTS OFF) " + query.sql.encode(), binary=True).fetchall()
@@ -434,7 +449,7 @@ class PostgresTarget:
             self._abandon(connection)
             if is_lost(connection, error):
                 raise self._in_doubt(error, query.name) from error
-            if isinstance(error, (*PASSING, psycopg.errors.QueryCanceled)):
+            if isinstance(error, UNMEASURED):
                 return None
             problem = error.diag.message_primary or str(error)
             raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=problem) from error
@@ -521,6 +536,12 @@ SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), CASE
     WHEN NOT (has_table_privilege('twinstep.ledger', 'SELECT') AND has_table_privilege('twinstep.ledger', 'INSERT')
         AND has_table_privilege('twinstep.ledger', 'UPDATE')) THEN 'SELECT, INSERT, UPDATE ON twinstep.ledger'
     END, current_user
+"""
+
+_BEGIN_LOOK = b"""
+BEGIN READ ONLY;
+SET LOCAL lock_timeout = '2s';
+SET LOCAL statement_timeout = '30s';
 """
 
 _BEGIN = """

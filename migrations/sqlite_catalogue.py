@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from .catalogue import Catalogue, CatalogueObject, Fingerprint
+from .catalogue import Catalogue, CatalogueObject, Fingerprint, Schema
 from .sqlite_text import fold, normal_form, quoted
 
 _OBJECTS = r"""
@@ -71,6 +71,13 @@ def read_fingerprint(connection: sqlite3.Connection, *, content: bool = True, co
             rows=catalogue.rows,
             content=_content(connection, catalogue.objects.values()) if content else {},
         )
+
+
+def read_schema(connection: sqlite3.Connection) -> Schema:
+    """All objects and the marks; no table is read."""
+    catalogue = read_catalogue(connection, count_rows=False)
+    with plain_rows(connection):
+        return Schema(objects=catalogue.objects, marks=_marks(connection))
 
 
 @frozen(kw_only=True)

@@ -38,7 +38,7 @@ from ..stores.local_connection import (
 from ..stores.seam import Probe, no_probe
 from ..stores.sqlite_errors import is_busy, primary_code
 from . import sqlite_ledger as sql
-from .catalogue import Catalogue, Changes, Fingerprint
+from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .definition import Query, SideName, StepFunction, name_of
 from .ledger import HEAD, LedgerRow, SideLedger
 from .script import CompiledStep
@@ -49,6 +49,7 @@ from .sqlite_catalogue import (
     integrity_problems,
     read_catalogue,
     read_fingerprint,
+    read_schema,
 )
 from .steps import ToUndo, down_row, due_units, head_row, units_to_undo, up_row
 from .target import Timing, Undone, Whole
@@ -59,6 +60,8 @@ REPETITIONS = 5
 MEASURE_SECONDS = 30.0
 SLOW_SECONDS = 0.5
 BUSY_SECONDS = 5.0
+# Of a query: it took too long, or it writes where nothing may be written.
+UNMEASURED = (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_READONLY)
 # How often SQLite asks whether the time is over, in steps of its virtual machine.
 STEPS_BETWEEN_LOOKS = 10_000
 # What is the disk's doing, and not the statement's that met it.
@@ -135,6 +138,11 @@ class SQLiteTarget:
         with self._asking() as connection:
             return read_fingerprint(connection, content=content)
 
+    def schema(self, schemas: Sequence[str]) -> Schema:
+        """Objects and marks."""
+        with self._asking() as connection:
+            return read_schema(connection)
+
     def validate(self, work: SideWork, *, back: bool) -> None:
         """The version that the work begins from, and nothing pending. Raises Blocked (T201, T202)."""
         if back:
@@ -183,10 +191,10 @@ class SQLiteTarget:
             roll_back(connection)
         return self._restore(order, steps, ledger)
 
-    def verify(self, work: SideWork) -> tuple[str, ...]:
+    def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """The file is sound, the version is the one wanted, and the migration's own check passes."""
         with self._asking() as connection:
-            problems = list(integrity_problems(connection))
+            problems = list(integrity_problems(connection)) if integrity else []
             (version,) = connection.execute("PRAGMA main.user_version").fetchone()
             wanted = work.limits.user_version_to
             if wanted is not None and version != wanted:
@@ -197,13 +205,15 @@ class SQLiteTarget:
                 self._check(work, work.check)
         return ()
 
-    def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
+    def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """The plan, and the median of a few runs; whatever a query changes is rolled back, and none can commit it."""
         if not queries:
             return ()
         # A query that writes (and is rolled back) needs a connection that could; without the lock none is opened for it.
         with self._translating("measuring on it"):
-            connection = self._writer if self._writer is not None else open_local(self._path, on_connect=self._on_connect)
+            connection = self._writer
+            if connection is None or only_reading:
+                connection = open_local(self._path, readonly=only_reading, on_connect=self._on_connect)
             try:
                 timings = [self._measure(connection, query) for query in queries]
                 return tuple(timing for timing in timings if timing is not None)
@@ -384,7 +394,7 @@ class SQLiteTarget:
                     if times[-1] > SLOW_SECONDS:
                         break
         except (sqlite3.Error, sqlite3.Warning, Refused) as error:
-            if isinstance(error, sqlite3.Error) and (is_busy(error) or primary_code(error) == sqlite3.SQLITE_INTERRUPT):
+            if isinstance(error, sqlite3.Error) and (is_busy(error) or primary_code(error) in UNMEASURED):
                 return None  # a time that cannot be had is no fault of the migration
             raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=error) from error
         finally:

@@ -18,7 +18,7 @@ from typing import Protocol
 from attrs import field, frozen
 
 from ..events.types import Json
-from .catalogue import Changes, Fingerprint
+from .catalogue import Changes, Fingerprint, Schema
 from .definition import Query, SideName
 from .ledger import SideLedger
 from .work import Order, SideWork
@@ -98,6 +98,12 @@ class Target(Protocol):
     def look(self, work: SideWork, *, content: bool) -> Fingerprint:
         """The fingerprint, with the digests of all rows where `content` is asked for and the side has them."""
 
+    def schema(self, schemas: Sequence[str]) -> Schema:
+        """Objects and marks as they are now, quickly: no row is read, and nobody is waited for long. Writes nothing.
+
+        `schemas` are those of a remote; a local database has one. Raises Blocked (T272) where a lock is in the way.
+        """
+
     def validate(self, work: SideWork, *, back: bool) -> None:
         """Whether the work (or taking it back) can begin here; refuses by raising Blocked or Refused. Changes nothing."""
 
@@ -119,11 +125,16 @@ class Target(Protocol):
         Raises Blocked (T208) where others rely on it by now.
         """
 
-    def verify(self, work: SideWork) -> tuple[str, ...]:
-        """Look at the changed side: integrity and the migration's own check. Findings as sentences; refuses by raising."""
+    def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
+        """Look at the changed side: integrity and the migration's own check. Findings as sentences; refuses by raising.
 
-    def measure(self, queries: Sequence[Query]) -> tuple[Timing, ...]:
+        Without `integrity`, the local file is not read through again.
+        """
+
+    def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """Time each query in a transaction that is rolled back; without those that others were in the way of.
+
+        With `only_reading` nothing can be written even for a moment, and a query that would write is left out too.
 
         Raises DefinitionError (T341) for a query that the database refuses.
         """

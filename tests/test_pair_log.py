@@ -16,7 +16,7 @@ from twinstep.stores.memory import MemoryEventStore
 def test_what_is_appended_to_the_pair_follows_what_is_there_and_is_told_to_the_listener(tmp_path: Path) -> None:
     log, told = MemoryEventStore(), list[Recorded]()
     settings = Settings(local=MemoryDatabase(), migrations=(), log=log, state_dir=tmp_path, on_event=told.append)
-    with session(settings, (), writes=True) as opened:
+    with session(settings, {}, writes=True) as opened:
         assert append_to_pair(opened, []) == []
         first = append_to_pair(opened, [e.SyncChecked(conflicts=0), e.SyncChecked(conflicts=1)])
         second = append_to_pair(opened, [e.SyncChecked(conflicts=2)])

@@ -147,7 +147,7 @@ def test_a_conflict_comes_and_goes(store: MemoryEventStore) -> None:
     assert (sync.sync_conflict_detected, sync.conflict_resolution, as_dict(sync)["metadata"]) == (
         1,
         None,
-        {"conflict": "drift"},
+        {"conflicts": ["drift"]},
     )
     append(store, "pair", e.ConflictResolved(kind="drift", migration="0001_first", how="adopted"))
     (sync,) = rows(store)[2]
