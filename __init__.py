@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .engine.report import Report as Report
     from .engine.report import RunReport as RunReport
     from .engine.report import StatusReport as StatusReport
+    from .engine.report import VerifyReport as VerifyReport
     from .events.errors import TwinstepError as TwinstepError
     from .migrations.definition import Expectation as Expectation
     from .migrations.definition import LocalOptions as LocalOptions
@@ -47,6 +48,7 @@ _PLACES = {
     "Side": "migrations.definition",
     "StatusReport": "engine.report",
     "TwinstepError": "events.errors",
+    "VerifyReport": "engine.report",
     "rebuild_table": "migrations.rebuild",
 }
 

@@ -9,8 +9,8 @@ Read next: `session.py` (what a call holds open), `loop.py` (how one migration i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -41,11 +41,13 @@ from .report import (
     Report,
     RunReport,
     StatusReport,
+    VerifyReport,
     error_report,
     run_reports,
 )
 from .session import Listener, Session, Settings, check_addresses, load, session, silent
 from .standing import status_report, sync_rows
+from .verifying import verify
 
 if TYPE_CHECKING:
     from ..stores.local_connection import OnConnect
@@ -195,6 +197,19 @@ class Coordinator:
 
         return self._reported("roll back", work)
 
+    def verify(self, id: str | None = None, *, accept: bool = False) -> VerifyReport:
+        """Check again what is applied (or the migration named): both databases are read, and neither is changed.
+
+        With `accept`, what only a person can decide is accepted first: an irreversible migration whose verification was
+        refused, a take-back that has undone nothing, a difference that going back has left, and a schema that drifted. What
+        was accepted is named in the report and in the log.
+        """
+        try:
+            with self._writing("verify") as opened:
+                return verify(opened, id=id, accept=accept)
+        except TwinstepError as error:
+            return VerifyReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
+
     def _migrate(self, opened: Session, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
         driver = Driver(opened)
         if adopt:
@@ -289,21 +304,26 @@ class Coordinator:
         adopt: bool = False,
         to: str | None = None,
     ) -> Report:
-        """Run a changing call under the lock; what it raises of ours is its report. A damaged log and our own bugs too.
-
-        Bad input is found before the lock is taken, so that it leaves no state folder behind.
-        """
-        settings = self._settings
+        """Run a changing call under the lock; what it raises of ours is its report. A damaged log and our own bugs too."""
         try:
-            defined = self._defined(needs_folder=needs_folder)
-            if to is not None and defined is not None and to not in defined:
-                raise DefinitionError("T145", migration=to)
-            check_addresses(settings)
-            lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
-            with lock, session(settings, defined, writes=True, adopt=adopt) as opened:
+            with self._writing(doing, needs_folder=needs_folder, adopt=adopt, to=to) as opened:
                 return work(opened)
         except TwinstepError as error:
             return Report(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
+
+    @contextmanager
+    def _writing(
+        self, doing: str, *, needs_folder: bool = True, adopt: bool = False, to: str | None = None
+    ) -> Iterator[Session]:
+        """A session under the lock. Bad input is found before it is taken, so that it leaves no state folder behind."""
+        settings = self._settings
+        defined = self._defined(needs_folder=needs_folder)
+        if to is not None and defined is not None and to not in defined:
+            raise DefinitionError("T145", migration=to)
+        check_addresses(settings)
+        lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
+        with lock, session(settings, defined, writes=True, adopt=adopt) as opened:
+            yield opened
 
     def _defined(self, *, needs_folder: bool) -> dict[str, Defined] | None:
         """The migrations; None where they cannot be used and the call can do without: what is in flight is in the log."""

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from ..events import types as e
 from ..events.fold import Status
-from ..events.lifecycle import TABLE, Row, State, When
+from ..events.lifecycle import TABLE, Effect, Row, State, When
 from ..migrations.ledger import SideLedger
 
 Wish: TypeAlias = Literal["apply", "back", "finish", "adopt", "baseline", "restore"]
@@ -165,7 +165,16 @@ def _remote_to_start(status: Status, observed: Observed, request: Request) -> bo
 
 
 def _asked_to_accept(status: Status, observed: Observed, request: Request) -> bool:
-    return request.accept
+    return request.accept and _was_refused(status, Effect.VERIFY)
+
+
+def _accept_the_difference(status: Status, observed: Observed, request: Request) -> bool:
+    return request.accept and _was_refused(status, Effect.COMPARE)
+
+
+def _was_refused(status: Status, effect: Effect) -> bool:
+    """Whether the last thing that was refused is that effect, or accepting it: only what was reported can be accepted."""
+    return status.failure is not None and status.failure.effect in (effect, Effect.ACCEPT)
 
 
 def _accept_and_nothing_undone(status: Status, observed: Observed, request: Request) -> bool:
@@ -218,6 +227,6 @@ QUESTIONS: Final[Mapping[When, Question]] = {
     When.ACCEPT_AND_NOTHING_UNDONE: _accept_and_nothing_undone,
     When.REMOTE_STANDS: _remote_stands,
     When.LOCAL_STANDS: _local_stands,
-    When.ACCEPT_THE_DIFFERENCE: _asked_to_accept,
+    When.ACCEPT_THE_DIFFERENCE: _accept_the_difference,
     When.NOTHING_STANDS: _always,
 }

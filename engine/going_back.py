@@ -79,33 +79,13 @@ def _undo_order(worker: Worker, side: SideName, situation: Situation) -> tuple[O
 
 def compare(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     """See that nothing differs from before. Raises Refused (T335) with all that does."""
-    differences = _differences(worker, situation)
-    if differences:
-        raise Refused("T335", migration=situation.run.migration, differences="; ".join(differences))
-    return [e.RolledBack(run=situation.run.run, stands=_what_stands(worker, situation))]
+    found = differences(worker, situation)
+    if found:
+        raise Refused("T335", migration=situation.run.migration, differences="; ".join(found))
+    return [e.RolledBack(run=situation.run.run, stands=what_stands(worker, situation))]
 
 
-def accept(worker: Worker, row: Row, situation: Situation) -> list[Event]:
-    """Take a person's word for it: what differs, or was refused, is all right."""
-    run = situation.run.run
-    match row.events[-1]:
-        case "Verified":
-            failure = situation.status.failure
-            differences = (failure.message,) if failure is not None else ()
-            return [
-                e.VerificationAccepted(run=run, differences=differences),
-                e.Verified(run=run, accepted=True),
-            ]
-        case "RollbackAbandoned":
-            return [e.RollbackAbandoned(run=run)]
-        case _:
-            return [
-                e.VerificationAccepted(run=run, differences=_differences(worker, situation)),
-                e.RolledBack(run=run, stands=_what_stands(worker, situation), accepted=True),
-            ]
-
-
-def _differences(worker: Worker, situation: Situation) -> tuple[str, ...]:
+def differences(worker: Worker, situation: Situation) -> tuple[str, ...]:
     """What is not as it was when the (first undone) run was validated, apart from what others wrote since."""
     status, validated = situation.status, situation.recalled.validated
     if validated is None:
@@ -113,7 +93,7 @@ def _differences(worker: Worker, situation: Situation) -> tuple[str, ...]:
     found: list[str] = []
     if validated.local is not None and "local" in worker.targets:
         found += [f"local: {each}" for each in _local_differences(worker, situation, validated.local)]
-    stands = _what_stands(worker, situation)
+    stands = what_stands(worker, situation)
     changed = status.remote_started or status.remote_undone
     if validated.remote is not None and changed and "remote" not in stands:
         found += [f"remote: {each}" for each in _remote_differences(worker, situation, validated.remote)]
@@ -148,7 +128,7 @@ def _local_differences(worker: Worker, situation: Situation, validated: Mapping[
     return before.differences(now)
 
 
-def _what_stands(worker: Worker, situation: Situation) -> dict[str, str]:
+def what_stands(worker: Worker, situation: Situation) -> dict[str, str]:
     """By side, the runs that stood before this one and still do, and what is left because others rely on it."""
     status, observed = situation.status, situation.observed
     undone = status.undone_runs()

@@ -22,7 +22,7 @@ from attrs import fields_dict, frozen
 
 from ..events import types as e
 from ..events.codec import decode
-from ..events.errors import Blocked, ConcurrencyConflict, InDoubt, InputError, Refused, TwinstepError, Unreachable
+from ..events.errors import Blocked, ConcurrencyConflict, InDoubt, InputError, Refused, Stranded, TwinstepError, Unreachable
 from ..events.fold import Status, authorise, evolve, fold
 from ..events.lifecycle import Effect, Row
 from ..events.types import Event, Recorded
@@ -37,9 +37,20 @@ from .worker import Situation, Worker
 Listener: TypeAlias = "Callable[[Recorded], None]"
 
 REMOTE_EFFECTS = frozenset(
-    {Effect.CONFIRM_REMOTE, Effect.START_REMOTE, Effect.APPLY_REMOTE, Effect.VERIFY, Effect.UNDO_REMOTE, Effect.COMPARE}
+    {
+        Effect.CONFIRM_REMOTE,
+        Effect.START_REMOTE,
+        Effect.APPLY_REMOTE,
+        Effect.ACCEPT,
+        Effect.VERIFY,
+        Effect.UNDO_REMOTE,
+        Effect.COMPARE,
+    }
 )
 
+
+# What a call that was asked to accept may do: looking included, for only what was looked at can be accepted.
+ACCEPTING = frozenset({Effect.RECORD, Effect.ACCEPT, Effect.VERIFY, Effect.COMPARE})
 
 # What is settled by a person's word is settled once in a call.
 SETTLING = frozenset({Effect.ADOPT, Effect.BASELINE, Effect.RESTORE})
@@ -118,7 +129,8 @@ class Loop:
     def _go(self, request: Request) -> Finished:
         stale = frozenset({"local", "remote"})
         while True:
-            request = with_changes(request, began=self._began)
+            # What was refused only now has been seen by nobody: it goes back, and waits there to be accepted.
+            request = with_changes(request, began=self._began, accept=request.accept and self._reason is None)
             try:
                 self._observe(request, stale)
             except TwinstepError as error:
@@ -126,6 +138,8 @@ class Loop:
             row = decide(self._status, self._observed, request)
             if row is None:
                 return self._finished(self._reason)
+            if request.accept and row.effect not in ACCEPTING:
+                return self._finished(self._nothing_to_accept(row))
             try:
                 self._step(row, request)
             except TwinstepError as error:
@@ -207,6 +221,13 @@ class Loop:
     def _situation(self, request: Request) -> Situation:
         recalled = recall(self._events, self._status)
         return Situation(status=self._status, observed=self._observed, request=request, recalled=recalled)
+
+    def _nothing_to_accept(self, row: Row) -> Stranded:
+        """Something of the run stands, or is still to be done: that is for the run to finish, and hidden by nobody's word."""
+        problem = "it has not come to the end of its way"
+        if row.effect in (Effect.UNDO_REMOTE, Effect.UNDO_LOCAL):
+            problem = f"something of it still stands on the {row.effect.removeprefix('UNDO_').lower()} side"
+        return Stranded("T274", migration=self._worker.defined.id, state=str(self._status.state), problem=problem)
 
     def _leads_back(self, row: Row, error: TwinstepError) -> bool:
         """Whether a refused effect is recorded and compensated; otherwise the run stays where it is."""

@@ -23,9 +23,10 @@ from ..events.types import Event
 from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import Query, SideName
 from ..migrations.target import Timing
+from .accepting import accept
 from .decide import Observed, has_work
 from .definitions import SIDES
-from .going_back import accept, compare, give_up, undo_local, undo_remote
+from .going_back import compare, give_up, undo_local, undo_remote
 from .settling import adopt, record
 from .worker import Situation, Worker
 
@@ -50,7 +51,7 @@ def _validate(worker: Worker, row: Row, situation: Situation) -> list[Event]:
         assert work is not None
         if side == "local":
             target.hold()
-        if not (side == "local" and not back and _stands_by_another(worker, run.run, situation)):
+        if not (side == "local" and not back and situation.local_stands_by_another(run.run)):
             target.validate(work, back=back)
         looks[side] = target.look(work, content=True)
         if not back:
@@ -153,12 +154,6 @@ def _local_stands_already(worker: Worker, situation: Situation) -> bool:
     return applies and situation.observed.local is not None and situation.observed.local.applied_by() is not None
 
 
-def _stands_by_another(worker: Worker, run: str, situation: Situation) -> bool:
-    """The local change of an earlier run stands, and later migrations may have moved the database on since."""
-    applied = situation.observed.local.applied_by() if situation.observed.local is not None else None
-    return applied is not None and applied.run != run
-
-
 def _apply_local(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     run = situation.run.run
     if not has_work(situation.status, "local"):
@@ -214,7 +209,7 @@ def _verify(worker: Worker, row: Row, situation: Situation) -> list[Event]:
         target = worker.target(side)
         work = worker.work(side, situation.status)
         assert work is not None
-        if not (side == "local" and _stands_by_another(worker, situation.run.run, situation)):
+        if not (side == "local" and situation.local_stands_by_another(situation.run.run)):
             findings += target.verify(work)
         looks[side] = target.look(work, content=False)
         timings += target.measure([query for query in worker.defined.queries if query.side == side])

@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from ..events import types as e
 from ..events.codec import decode
-from ..events.errors import TwinstepError
+from ..events.errors import Conflict, TwinstepError
 from ..events.fold import Status, evolve
 from ..events.lifecycle import TABLE, State
 from ..events.types import Event, Json, Recorded
@@ -136,8 +136,21 @@ class ConflictReport:
 
 
 @frozen(kw_only=True)
+class AtReport:
+    """When a status is of: what was asked for, and the last event until then; None where nothing had been recorded yet.
+
+    `note` says in words where the log does not reach as far as was asked.
+    """
+
+    asked: str
+    position: int | None = None
+    recorded_at: str | None = None
+    note: str = ""
+
+
+@frozen(kw_only=True)
 class StatusReport:
-    """Where both sides stand."""
+    """Where both sides stand; with `at`, where they stood, as far as the log tells."""
 
     pair: str | None
     needs_migration: bool
@@ -147,6 +160,57 @@ class StatusReport:
     pending: tuple[str, ...] = ()
     migrations: tuple[MigrationReport, ...] = ()
     conflicts: tuple[ConflictReport, ...] = ()
+    at: AtReport | None = None
+
+
+@frozen(kw_only=True)
+class VerifiedMigration:
+    """One migration, checked again. `queries` compare with when they were measured last."""
+
+    id: str
+    problems: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    queries: tuple[QueryTime, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is as it was when it was verified."""
+        return not self.problems
+
+
+@frozen(kw_only=True)
+class DriftReport:
+    """One side's schema against the one that was verified last, with `since`; `not_compared` says why it was not held."""
+
+    since: str | None = None
+    differences: tuple[str, ...] = ()
+    not_compared: str | None = None
+
+
+@frozen(kw_only=True)
+class Acceptance:
+    """What a person accepted: a migration's refused verification, its difference after going back, or a drift of a side."""
+
+    migration: str
+    what: str
+    differences: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class VerifyReport:
+    """What `verify` answers: `outcome` is verified, drift, problems, accepted, blocked, in_flight, locked or failed.
+
+    `findings` are worth knowing and no failure. `error` is what kept it from looking, or from accepting.
+    """
+
+    outcome: str
+    migrations: tuple[VerifiedMigration, ...] = ()
+    drift: Mapping[str, DriftReport] = field(factory=dict)
+    conflicts: tuple[ConflictReport, ...] = ()
+    accepted: tuple[Acceptance, ...] = ()
+    findings: tuple[str, ...] = ()
+    exit_code: int = 0
+    error: ErrorReport | None = None
 
 
 @frozen(kw_only=True)
@@ -165,6 +229,16 @@ class PlannedMigration:
     id: str
     description: str
     steps: tuple[PlannedStep, ...]
+
+
+def conflict_report(conflict: Conflict) -> ConflictReport:
+    """A conflict as data."""
+    return ConflictReport(
+        kind=conflict.kind,
+        migration=str(conflict.details.get("migration", "")),
+        message=f"{conflict.condition} {conflict.effect}",
+        next_step=conflict.next_step,
+    )
 
 
 def error_report(error: TwinstepError) -> ErrorReport:
@@ -240,7 +314,7 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
         local=cast("Mapping[str, Json]", values.get("local") or {}),
         remote=cast("Mapping[str, Json]", values.get("remote") or {}),
         remote_skipped=any(isinstance(event, e.RemoteSkipped) for event in events),
-        queries=tuple(_query_times(before, after)),
+        queries=tuple(query_times(before, after)),
         backup=cast("Mapping[str, Json] | None", values.get("backup")),
         findings=tuple(findings),
         stands=standing,
@@ -259,7 +333,7 @@ def _steps(events: Iterable[Event]) -> Iterable[StepTime]:
 Times: TypeAlias = "Sequence[Mapping[str, Json]]"
 
 
-def _query_times(before: Times, after: Times) -> Iterable[QueryTime]:
+def query_times(before: Times, after: Times) -> Iterable[QueryTime]:
     earlier = {(each["side"], each["name"]): each for each in before}
     for now in after:
         was = earlier.get((now["side"], now["name"]))

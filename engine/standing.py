@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from attrs import evolve
 
-from ..events.errors import Conflict
 from ..events.projections import SyncRow
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from .conflicts import Known, conflicts
 from .definitions import SIDES
 from .planning import due, order_of
-from .report import ConflictReport, InFlight, MigrationReport, SideReport, StatusReport
+from .report import InFlight, MigrationReport, SideReport, StatusReport, conflict_report
 from .session import Session
 
 
@@ -38,7 +37,7 @@ def status_report(opened: Session, known: Known) -> StatusReport:
         remote=evolve(_side(opened, known, "remote"), role=opened.settings.remote_role),
         pending=pending,
         migrations=tuple(_migration_reports(opened, known)),
-        conflicts=tuple(_conflict(conflict) for conflict in conflicts(known)),
+        conflicts=tuple(conflict_report(conflict) for conflict in conflicts(known)),
     )
 
 
@@ -62,6 +61,8 @@ def _side(opened: Session, known: Known, side: SideName) -> SideReport:
         reachable=True,
         applied=tuple(sorted(applied, key=lambda name: order_of(opened, name))),
         user_version=whole.user_version,
+        # Read, but not to the end: its schema could not be looked at.
+        problem=str(problem) if problem is not None else None,
     )
 
 
@@ -83,12 +84,3 @@ def _migration_reports(opened: Session, known: Known) -> Iterator[MigrationRepor
             checksum=" ".join(has[side] for side in SIDES if side in has),
             runs=status.runs,
         )
-
-
-def _conflict(conflict: Conflict) -> ConflictReport:
-    return ConflictReport(
-        kind=conflict.kind,
-        migration=str(conflict.details.get("migration", "")),
-        message=f"{conflict.condition} {conflict.effect}",
-        next_step=conflict.next_step,
-    )

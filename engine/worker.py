@@ -44,6 +44,11 @@ class Situation:
         assert self.status.run is not None
         return self.status.run
 
+    def local_stands_by_another(self, run: str) -> bool:
+        """The local change of an earlier run stands, and later migrations may have moved the database on since."""
+        applied = self.observed.local.applied_by() if self.observed.local is not None else None
+        return applied is not None and applied.run != run
+
 
 class Worker:
     """One migration on one pair, with the targets on which effects are performed."""

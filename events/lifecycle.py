@@ -81,11 +81,11 @@ class When(StrEnum):
     REMOTE_TO_SKIP = "skip asked for, the remote has work, no RemoteStarted"
     REMOTE_TO_CONFIRM = "the remote has work that another run must have done, or has done whole"
     REMOTE_TO_START = "the remote has work, and no RemoteStarted or no lock on it"
-    ASKED_TO_ACCEPT = "asked: verify --accept"
+    ASKED_TO_ACCEPT = "verification was refused, asked: verify --accept"
     ACCEPT_AND_NOTHING_UNDONE = "the run takes back, both ledgers are read and hold no undo, asked: verify --accept"
     REMOTE_STANDS = "something of ours stands on the remote, and nobody else relies on it"
     LOCAL_STANDS = "something of ours stands on the local side, and nothing on the remote"
-    ACCEPT_THE_DIFFERENCE = "nothing of ours stands, but the look differs, asked: verify --accept"
+    ACCEPT_THE_DIFFERENCE = "nothing of ours stands, comparing was refused, asked: verify --accept"
     NOTHING_STANDS = "nothing of ours stands on any side of the rollback"
 
 

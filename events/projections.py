@@ -294,8 +294,21 @@ def _sync(row: SyncRow, record: Recorded, event: Event) -> SyncRow:
             return evolve(row, local_status=ROLLED_BACK, local_rollback_at=when)
         case e.RemoteUndone():
             return evolve(row, remote_status=ROLLED_BACK, remote_rollback_at=when)
-        case e.Verified():
-            return evolve(row, last_sync_check=when)
+        case e.Verified(local=local, remote=remote):
+            return evolve(
+                row,
+                local_status=_stands_again(row.local_status, known=local is not None),
+                remote_status=_stands_again(row.remote_status, known=remote is not None),
+                last_sync_check=when,
+            )
+        case e.RollbackAbandoned():
+            stood_here = _is_applied(row.local_applied_at, row.local_rollback_at)
+            stood_there = _is_applied(row.remote_applied_at, row.remote_rollback_at)
+            return evolve(
+                row,
+                local_status=_stands_again(row.local_status, known=stood_here),
+                remote_status=_stands_again(row.remote_status, known=stood_there),
+            )
         case e.RolledBack(stands=stands):
             return evolve(
                 row,
@@ -328,6 +341,15 @@ def _ended(status: str, stands: bool) -> str:
     if stands:
         return COMPLETED
     return status if status in (NOT_NEEDED, FAILED) else ROLLED_BACK
+
+
+def _stands_again(status: str, *, known: bool) -> str:
+    """A side that was refused something, and of which it is known now that its change stands all the same."""
+    return COMPLETED if status == FAILED and known else status
+
+
+def _is_applied(applied_at: str | None, rollback_at: str | None) -> bool:
+    return applied_at is not None and (rollback_at is None or rollback_at <= applied_at)
 
 
 def _settled(run: str | None, has_work: bool) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from twinstep.engine.coordinator import Coordinator
-from twinstep.engine.report import Report
+from twinstep.engine.report import Report, VerifyReport
 from twinstep.events.fold import fold
 from twinstep.events.lifecycle import State
 from twinstep.migrations.definition import Migration, Side
@@ -77,7 +77,7 @@ def _own(value: object) -> object:
     return copy.copy(value) if isinstance(value, list | dict | set) else value
 
 
-Call = Callable[[Coordinator], Report]
+Call = Callable[[Coordinator], Report | VerifyReport]
 
 
 @frozen(kw_only=True)
@@ -227,6 +227,7 @@ def refuse(contents: Contents) -> None:
 
 
 INDEX = "CREATE INDEX CONCURRENTLY items_index ON items (key)"
+MADE = "CREATE TABLE left_behind"
 LOCAL = Side(up=add(10), down=add(-10))
 REMOTE = Side(up=(add(100), INDEX), down=add(-100))
 
@@ -260,6 +261,30 @@ def _skip(coordinator: Coordinator) -> Report:
 
 def _back(coordinator: Coordinator) -> Report:
     return coordinator.roll_back()
+
+
+def _migrate_once_and_accept(coordinator: Coordinator) -> VerifyReport:
+    """The same where the migration would run anew once it is rolled back."""
+    if coordinator.status().migrations[0].state != State.ROLLED_BACK:
+        coordinator.migrate()
+    return coordinator.verify(accept=True)
+
+
+def _migrate_and_accept(coordinator: Coordinator) -> VerifyReport:
+    """Whatever the first call leaves, the second one accepts; killed anywhere between, both are made again."""
+    coordinator.migrate()
+    return coordinator.verify(accept=True)
+
+
+def _accept_and_back(coordinator: Coordinator) -> Report:
+    """What was half undone is not accepted, and what was not undone at all is taken back anew."""
+    coordinator.verify(accept=True)
+    return coordinator.roll_back()
+
+
+def _back_and_accept(coordinator: Coordinator) -> VerifyReport:
+    coordinator.roll_back()
+    return coordinator.verify(accept=True)
 
 
 SCENARIOS = (
@@ -316,6 +341,37 @@ SCENARIOS = (
         begin=_applied_by_another_device,
         before=(_migrate,),
         call=_back,
+        ends=State.ROLLED_BACK,
+    ),
+    Scenario(
+        name="the refused verification of an irreversible migration accepted",
+        migration=_migration(remote=Side(up=add(100), check=refuse), irreversible=True),
+        call=_migrate_and_accept,
+    ),
+    Scenario(
+        name="a take-back abandoned that has undone nothing",
+        migration=_migration(remote=Side(up=add(100), down=refuse)),
+        before=(_migrate,),
+        call=_back_and_accept,
+    ),
+    Scenario(
+        name="the difference that going back has left accepted",
+        migration=_migration(local=Side(up=add(10), down=(add(-10), MADE)), remote=Side(up=refuse, down=add(0))),
+        call=_migrate_once_and_accept,
+        ends=State.ROLLED_BACK,
+    ),
+    Scenario(
+        name="the difference that taking back has left accepted",
+        migration=_migration(local=Side(up=add(10), down=(add(-10), MADE))),
+        before=(_migrate,),
+        call=_back_and_accept,
+        ends=State.ROLLED_BACK,
+    ),
+    Scenario(
+        name="a take-back that was killed half-way is not accepted but finished",
+        migration=_migration(),
+        before=(_migrate,),
+        call=_accept_and_back,
         ends=State.ROLLED_BACK,
     ),
 )

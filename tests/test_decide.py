@@ -54,6 +54,10 @@ def status(state: State, **changes: object) -> Status:
     return evolve(begun, **changes)  # type: ignore[arg-type]
 
 
+def refused(effect: Effect) -> e.StepFailed:
+    return e.StepFailed(run=RUN, effect=str(effect), side="remote", code="T000", message="refused")
+
+
 TAKES_BACK = started(direction=e.BACK, undoes=(EARLIER,))
 ROLLBACK = e.RollbackStarted(run=RUN, reason="refused", sides=("local", "remote"))
 BOTH = Observed(local=EMPTY, remote=EMPTY, lock="token", remote_held=True)
@@ -161,7 +165,34 @@ CASES = (
         "0c",
     ),
     Case("what is applied on both sides is verified", status(S.REMOTE_APPLIED), BOTH, BEGAN, "11"),
-    Case("a person may accept instead", status(S.REMOTE_APPLIED), BOTH, Request(wish="finish", accept=True), "10"),
+    Case(
+        "a person may accept what verification has refused",
+        status(S.REMOTE_APPLIED, failure=refused(Effect.VERIFY)),
+        BOTH,
+        Request(wish="finish", accept=True),
+        "10",
+    ),
+    Case(
+        "a person may accept what was new when it was to be accepted",
+        status(S.REMOTE_APPLIED, failure=refused(Effect.ACCEPT)),
+        BOTH,
+        Request(wish="finish", accept=True),
+        "10",
+    ),
+    Case(
+        "what nobody has seen refused is verified, not accepted",
+        status(S.REMOTE_APPLIED),
+        BOTH,
+        Request(wish="finish", accept=True),
+        "11",
+    ),
+    Case(
+        "what was refused before it was verified is not accepted either",
+        status(S.REMOTE_APPLIED, failure=refused(Effect.APPLY_REMOTE)),
+        BOTH,
+        Request(wish="finish", accept=True),
+        "11",
+    ),
     Case(
         "the remote is undone first",
         status(S.ROLLING_BACK, rollback=ROLLBACK),
@@ -244,11 +275,25 @@ CASES = (
     ),
     Case("when nothing stands it is compared", status(S.ROLLING_BACK, rollback=ROLLBACK), BOTH, FINISH, "15"),
     Case(
-        "a difference may be accepted",
-        status(S.ROLLING_BACK, rollback=ROLLBACK),
+        "a difference that was found may be accepted",
+        status(S.ROLLING_BACK, rollback=ROLLBACK, failure=refused(Effect.COMPARE)),
         BOTH,
         Request(wish="finish", accept=True),
         "14",
+    ),
+    Case(
+        "a difference that nobody has seen is looked for, not accepted",
+        status(S.ROLLING_BACK, rollback=ROLLBACK, failure=refused(Effect.VERIFY)),
+        BOTH,
+        Request(wish="finish", accept=True),
+        "15",
+    ),
+    Case(
+        "what still stands is undone, whatever a person accepts",
+        status(S.ROLLING_BACK, rollback=ROLLBACK, failure=refused(Effect.COMPARE)),
+        Observed(local=applied(RUN), remote=EMPTY),
+        Request(wish="finish", accept=True),
+        "13b",
     ),
     Case(
         "a take-back that has undone nothing may be abandoned",
@@ -347,6 +392,7 @@ def statuses(draw: st.DrawFn) -> Status:
         remote_skipped=draw(st.booleans()),
         local_undone=draw(st.booleans()),
         remote_undone=draw(st.booleans()),
+        failure=draw(st.none() | st.sampled_from(Effect).map(refused)),
         rollback=evolve(ROLLBACK, sides=draw(SIDES)) if state is S.ROLLING_BACK else None,
     )
 
@@ -422,6 +468,24 @@ def test_nothing_of_others_is_ever_undone_and_nothing_of_ours_forgotten(
 def test_once_the_remote_was_started_it_is_never_skipped(now: Status, observed: Observed, request: Request) -> None:
     chosen = decide(now, observed, request)
     assert not (now.remote_started and chosen is not None and chosen.effect is Effect.SKIP_REMOTE)
+
+
+@ANY
+@given(statuses(), OBSERVED, REQUESTS)
+def test_nothing_is_accepted_unasked_unseen_or_while_something_of_ours_is_half_undone(
+    now: Status, observed: Observed, request: Request
+) -> None:
+    chosen = decide(now, observed, request)
+    if chosen is None or chosen.effect is not Effect.ACCEPT:
+        return
+    assert request.accept
+    if chosen.number != "12":
+        assert now.failure is not None
+        assert now.failure.effect in (Effect.VERIFY, Effect.COMPARE, Effect.ACCEPT)
+    if chosen.number == "14":
+        assert observed.local is None or not observed.local.holds(now.undone_runs())
+    if chosen.number == "12":
+        assert (now.local_undone, now.remote_undone) == (False, False)
 
 
 @ANY
