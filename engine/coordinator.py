@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +37,7 @@ from .driver import Driver, outcome_of
 from .locks import coordinator_lock
 from .pair_log import check_chains, note_conflicts, open_conflicts
 from .planning import due, order_of, planned
+from .replay import moment, status_at
 from .report import (
     PlannedMigration,
     Report,
@@ -105,12 +107,18 @@ class Coordinator:
 
     # Calls that ask. They write nothing, and make no file.
 
-    def status(self) -> StatusReport:
+    def status(self, at: int | datetime | str | None = None) -> StatusReport:
         """Where both sides stand: from the log what was attempted, from the ledgers what is.
 
-        A side that cannot be reached is reported as such. Raises what is wrong with the input, or with the log.
+        A side that cannot be reached is reported as such. With `at`, where they stood: at a position of the log, or at a time
+        (ISO 8601; UTC where it names no zone), as far as the log tells; neither database is asked for it. Raises what is
+        wrong with the input (T275), or with the log.
         """
-        return self._status(with_schemas=True)
+        if at is None:
+            return self._status(with_schemas=True)
+        moment(at)  # refused before anything is opened
+        with self._reading() as opened:
+            return status_at(opened, at)
 
     def needs_migration(self) -> bool:
         """Whether anything is pending or in flight. No schema is looked at for that."""

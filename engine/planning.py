@@ -30,10 +30,11 @@ def due(opened: Session, known: Known, *, to: str | None, skip_remote: bool) -> 
         if to not in opened.defined:
             raise DefinitionError("T145", migration=to)
         names = names[: names.index(to) + 1]
-    return [name for name in names if not _is_done(opened.settings, known.status(name), skip_remote=skip_remote)]
+    return [name for name in names if not is_done(opened.settings, known.status(name), skip_remote=skip_remote)]
 
 
-def _is_done(settings: Settings, status: Status, *, skip_remote: bool) -> bool:
+def is_done(settings: Settings, status: Status, *, skip_remote: bool) -> bool:
+    """Whether nothing is left to do of a migration that stands so."""
     if status.state is not State.VERIFIED:
         return False
     leaves_remote = skip_remote or settings.remote_role == "skip" or settings.remote is None

@@ -84,7 +84,7 @@ def _verified(opened: Session, *, id: str | None) -> VerifyReport:
     migrations = tuple(_migrations(opened, known, names))
     stands = any(status.state is State.VERIFIED for status in known.statuses.values())
     note_conflicts(opened, known, found, checked=stands)
-    drift = {side: _drift(known, side) for side in SIDES if side in opened.targets}
+    drift: dict[str, DriftReport] = {side: _drift(known, side) for side in SIDES if side in opened.targets}
     shown = tuple(conflict_report(conflict) for conflict in found)
     report = VerifyReport(outcome="verified", migrations=migrations, drift=drift, conflicts=shown)
     return _judged(opened, report, found, known)
@@ -194,7 +194,8 @@ def _side(opened: Session, found: VerifiedMigration, work: SideWork, *, integrit
     except (Unreachable, InDoubt) as error:
         opened.problems[work.side] = error
     except DefinitionError as error:
-        problems.append(error.condition)
+        query, problem = error.details["query"], error.details["problem"]
+        problems.append(f"query {query} ({work.side}) cannot be measured: {problem}")
     wanted = {query.name: query.uses_index for query in queries if query.uses_index is not None}
     for timing in timings:
         old = before.get((timing.side, timing.name))

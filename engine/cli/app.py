@@ -19,6 +19,7 @@ from ...events.errors import Blocked, ConfigurationError, TwinstepError
 from .asking import CHECK, PLAN, STATUS
 from .beginning import INIT, NEW
 from .changing import MIGRATE, RESUME, ROLLBACK
+from .checking import VERIFY
 from .demonstration import DEMO
 from .invocation import Invocation
 from .logs import LOG, LOG_CHECK, LOG_EXPORT
@@ -32,7 +33,7 @@ NAME: Final = "twinstep"
 # What the overview lists: a heading, and under it the commands with the name that is typed.
 OVERVIEW: Final[Mapping[str, Mapping[str, TaughtCommand | TaughtGroup]]] = {
     "Begin": {"demo": DEMO, "init": INIT, "new": NEW},
-    "Look first": {"status": STATUS, "plan": PLAN, "check": CHECK},
+    "Look first": {"status": STATUS, "plan": PLAN, "check": CHECK, "verify": VERIFY},
     "Change both databases": {"migrate": MIGRATE, "resume": RESUME, "rollback": ROLLBACK},
     "Look back": {
         "history": HISTORY,
@@ -92,7 +93,7 @@ APP: Final = Overview(
     invoke_without_command=True,
     help=ABOUT,
     params=[VERSION, *setting_options()],
-    commands=[INIT, NEW, STATUS, PLAN, CHECK, MIGRATE, RESUME, ROLLBACK, HISTORY, LOG, BACKUP, DEMO],
+    commands=[INIT, NEW, STATUS, PLAN, CHECK, VERIFY, MIGRATE, RESUME, ROLLBACK, HISTORY, LOG, BACKUP, DEMO],
 )
 
 

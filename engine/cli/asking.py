@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from .checking_view import at_json, show_status_at
 from .shapes import conflicts_json, in_flight_json, plan_json, status_json
 from .teaching import Lesson, TaughtCommand
 from .trouble import BLOCKED, DONE, PENDING, USAGE
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from .invocation import Invocation
 
 
-def run_status(invocation: Invocation) -> int:
-    """Show where both sides stand."""
-    status = invocation.coordinator().status()
+def run_status(invocation: Invocation, at: str | None) -> int:
+    """Show where both sides stand, or stood."""
+    status = invocation.coordinator().status(at)
+    if status.at is not None:
+        invocation.answer(lambda: {**status_json(status), "at": at_json(status)}, lambda screen: show_status_at(status, screen))
+        return DONE
     local, remote = invocation.configuration.local, invocation.remote_address
     invocation.answer(lambda: status_json(status), lambda screen: show_status(status, screen, local=local, remote=remote))
     return DONE
@@ -63,12 +67,24 @@ STATUS: Final = TaughtCommand(
     "status",
     Lesson(
         does="Shows where both sides stand. For each migration: the state that the log tells, and how each side stands; for "
-        "each database: what its own ledger says is applied. What is in flight, pending or in conflict comes with what to do.",
+        "each database: what its own ledger says is applied. What is in flight, pending or in conflict comes with what to do. "
+        "With --at, where they stood: replayed from the log until that position or time, without asking a database.",
         never="It writes nothing, makes no file and takes no lock; a database that cannot be reached is shown as such.",
-        examples=("twinstep status --local notes.db --remote postgresql://app@db.example/notes",),
+        examples=(
+            "twinstep status --local notes.db --remote postgresql://app@db.example/notes",
+            "twinstep status --at 42",
+            "twinstep status --at 2026-05-04T13:30+02:00",
+        ),
         exits=(DONE, USAGE, BLOCKED),
     ),
     run_status,
+    params=[
+        click.Option(
+            ["--at"],
+            metavar="POSITION|TIME",
+            help="A position as 'twinstep log' shows it, or a time (ISO 8601; UTC where it names no zone).",
+        )
+    ],
 )
 
 PLAN: Final = TaughtCommand(

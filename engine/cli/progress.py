@@ -37,6 +37,8 @@ class Following:
         self.last: Recorded | None = None
 
     def __call__(self, record: Recorded) -> None:
+        if "/" not in record.stream:
+            return  # of the pair, and of no step of a migration
         self.last = record
         if not self.speaks:
             return

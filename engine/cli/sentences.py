@@ -103,10 +103,18 @@ def _note(event: Event) -> str:
             return f"{event.effect}: {count(event.done)} of {count(event.total)} {event.note}".rstrip()
         case e.BackupCreated():
             return f"backup {event.backup.get('id', '')} made"
-        case e.ConflictDetected() | e.ConflictResolved():
-            return f"{event.kind} {event.migration}".rstrip()
+        case e.ConflictDetected():
+            return f"conflict: {_conflict(event)}"
+        case e.ConflictResolved():
+            return f"conflict ended ({event.how}): {_conflict(event)}"
+        case e.SyncChecked():
+            return f"compared: {counted(event.conflicts, 'conflict')}"
         case _:
             return ""
+
+
+def _conflict(event: e.ConflictDetected | e.ConflictResolved) -> str:
+    return " ".join(filter(None, (event.kind, event.side, event.migration)))
 
 
 def _checked(event: e.Validated) -> str:
