@@ -19,7 +19,7 @@ from attrs import evolve
 
 from ..events import types as e
 from ..events.codec import decode
-from ..events.errors import Conflict, DefinitionError, InDoubt, Refused, TwinstepError, Unreachable
+from ..events.errors import Blocked, Conflict, DefinitionError, InDoubt, Refused, TwinstepError
 from ..events.fold import Status
 from ..events.lifecycle import State
 from ..events.types import Json, Recorded
@@ -136,10 +136,13 @@ def _migrations(opened: Session, known: Known, names: Sequence[str]) -> Iterator
         found = VerifiedMigration(id=name, problems=tuple(_ledger_problems(opened, known, name)))
         for side in SIDES:
             work = _work(opened, known, name, side)
-            if work is None or side not in known.wholes:
-                continue
-            found = _side(opened, found, work, integrity=side not in read_through)
-            read_through.add(side)
+            if work is None or (side not in known.wholes and side not in opened.problems):
+                continue  # nothing of it stands there, or that side was not to be asked
+            if side not in opened.problems:
+                found = _side(opened, found, work, integrity=side not in read_through)
+                read_through.add(side)
+            if side in opened.problems:
+                found = evolve(found, problems=(*found.problems, f"the {side} side could not be checked"))
         yield found
 
 
@@ -181,7 +184,8 @@ def _side(opened: Session, found: VerifiedMigration, work: SideWork, *, integrit
     timings: tuple[Timing, ...] = ()
     try:
         findings += target.verify(work, integrity=integrity)
-    except (Unreachable, InDoubt) as error:
+    except (Blocked, InDoubt) as error:
+        # Away, or so damaged that it cannot even be asked: the other side is told of all the same.
         opened.problems[work.side] = error
         return found
     except Refused as error:
@@ -191,7 +195,7 @@ def _side(opened: Session, found: VerifiedMigration, work: SideWork, *, integrit
     before = _measured(opened, found.id)
     try:
         timings = target.measure(queries, only_reading=True)
-    except (Unreachable, InDoubt) as error:
+    except (Blocked, InDoubt) as error:
         opened.problems[work.side] = error
     except DefinitionError as error:
         query, problem = error.details["query"], error.details["problem"]

@@ -294,6 +294,20 @@ def test_a_drift_is_accepted_by_name_and_what_changes_after_it_is_drift_again(pr
     assert "by_hand" not in found["message"]
 
 
+def test_a_side_that_is_not_read_keeps_its_conflicts(project: Project) -> None:
+    succeeds(project, "migrate")
+    remote(project, "CREATE TABLE by_hand (x int)")
+    assert project.run("verify").code == 3
+    for words in (("migrate", "--skip-remote"), ("migrate", "--remote-role", "skip"), ("verify", "--remote-role", "skip")):
+        assert project.run(*words).code == 0
+    away = {**project.environ, "TWINSTEP_REMOTE": "postgresql://nobody@127.0.0.1:1/nowhere"}
+    here, project.environ = project.environ, away
+    assert project.run("verify").code == 5
+    project.environ = here
+    assert of_the_pair(project) == [("ConflictDetected", "drift", "")]
+    assert sync_row(project, SECOND)[:2] == (1, None)
+
+
 def test_what_was_accepted_does_not_outlive_a_change_that_is_taken_back(project: Project) -> None:
     succeeds(project, "migrate")
     local(project, "CREATE INDEX by_hand ON notes (title)")

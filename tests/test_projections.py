@@ -156,6 +156,46 @@ def test_a_conflict_comes_and_goes(store: MemoryEventStore) -> None:
     assert sync.last_sync_check == store.read("pair")[-1].recorded_at
 
 
+def test_several_conflicts_about_a_migration_are_marked_until_the_last_is_gone(store: MemoryEventStore) -> None:
+    here = e.ConflictDetected(kind="drift", migration="0001_first", side="local", message="a column is missing")
+    there = e.ConflictDetected(kind="drift", migration="0001_first", side="remote", message="a table is new")
+    append(store, "pair", here, there, there)
+    (sync,) = rows(store)[2]
+    assert isinstance(sync, SyncRow)
+    assert as_dict(sync)["metadata"] == {"conflicts": ["drift local", "drift remote"]}
+    for side, left in (("local", 1), ("remote", 0)):
+        append(store, "pair", e.ConflictResolved(kind="drift", migration="0001_first", side=side, how="accepted"))
+        (sync,) = rows(store)[2]
+        assert isinstance(sync, SyncRow)
+        assert (sync.sync_conflict_detected, sync.conflict_resolution) == (left, "accepted")
+
+
+def test_a_conflict_about_no_migration_is_in_no_row(store: MemoryEventStore) -> None:
+    append(store, "pair", e.ConflictDetected(kind="foreign_log", migration="", message="another log"))
+    assert rows(store)[2] == []
+
+
+def test_a_check_dates_the_rows_that_it_was_about(store: MemoryEventStore) -> None:
+    append(store, "pair/0001_first", *applied("one"))
+    append(store, "pair", e.SyncChecked(conflicts=0, migrations=("0001_first", "0009_never")))
+    (sync,) = rows(store)[2]
+    assert isinstance(sync, SyncRow)
+    assert sync.last_sync_check == store.read("pair")[-1].recorded_at
+
+
+def test_what_was_refused_and_stands_all_the_same_is_completed_again(store: MemoryEventStore) -> None:
+    refused = e.StepFailed(run="one", effect="VERIFY", side="remote", code="T332", message="no")
+    accepted = (e.VerificationAccepted(run="one", differences=("no",)), e.Verified(run="one", accepted=True, remote={}))
+    append(store, "pair/0001_first", *applied("one"), refused)
+    (sync,) = rows(store)[2]
+    assert isinstance(sync, SyncRow)
+    assert sync.remote_status == "failed"
+    append(store, "pair/0001_first", *accepted)
+    (sync,) = rows(store)[2]
+    assert isinstance(sync, SyncRow)
+    assert (sync.local_status, sync.remote_status) == ("completed", "completed")
+
+
 def test_the_life_of_a_backup(store: MemoryEventStore) -> None:
     append(store, "pair", e.BackupCreated(backup={"id": "b1", "bytes": 1}))
     seen = [rows(store)[1][0].status]  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ What only one kind of database can do stands below, in parts of its own.
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import sqlite3
 import subprocess
@@ -246,6 +247,41 @@ def test_looking_before_and_after_an_undo_gives_the_same(place: Place) -> None:
         assert undone.after == after
     assert shape(target) == [("down", 1, "run-9", "run-1", "done"), ("up", 1, "run-1", "", "done")]
     assert not target.ledger("0001_change").holds(("run-1",))
+
+
+def test_a_schema_is_what_was_looked_at_until_somebody_changes_it(place: Place) -> None:
+    done = work(place, "CREATE TABLE added (n INTEGER)", "DROP TABLE added")
+    target = place.target()
+    before = target.look(done, content=False)
+    assert target.schema(["public"]).drift_since(before) == ()
+    assert target.schema(["public"]).fingerprint() == before.schema_only()
+    target.apply(order(done))
+    place.write()  # rows are nobody's schema, and neither is the ledger
+    assert target.schema(["public"]).drift_since(target.look(done, content=True)) == ()
+    (difference,) = target.schema(["public"]).drift_since(before)
+    assert difference.endswith("added is new")
+    target.undo(back(done, "run-1"))
+    target.release()
+    assert target.schema(["public"]).drift_since(before) == ()
+    assert target.schema(["public"]).invalid_indexes() == ()
+
+
+@only_local
+def test_the_version_of_a_local_database_is_part_of_its_schema(place: Place) -> None:
+    done = work(place, place.add(10), place.add(-10), user_version_to=12)
+    target = place.target()
+    before = target.look(done, content=False)
+    target.apply(order(done))
+    assert target.schema([]).drift_since(before) == ("user_version was 11, is 12",)
+
+
+def test_reading_a_schema_leaves_no_ledger_and_takes_no_lock(place: Place) -> None:
+    before, other = place.world(), place.target(beside=True)
+    other.hold()
+    assert place.target(beside=True).schema(["public"]).marks.get("user_version") in (11, None)
+    other.release()
+    assert place.world() == before
+    assert shape(place.target()) == []
 
 
 def test_undoing_twice_is_undoing_once(place: Place) -> None:
@@ -496,6 +532,20 @@ def test_measuring_changes_nothing_whatever_the_query_does(place: Place, text_of
         assert place.world() == before
     with pytest.raises((Blocked, Locked)):
         place.target(beside=True).hold()
+
+
+@each_real
+def test_what_may_only_read_measures_no_query_that_writes_and_leaves_the_file_as_it_is(place: Place) -> None:
+    before = place.world()
+    file = hashlib.sha256(place.path.read_bytes()).digest() if isinstance(place, SQLitePlace) else b""
+    reads = Query(name="reads", side=place.side, sql="SELECT count(*) FROM item")
+    writes = Query(name="writes", side=place.side, sql="DELETE FROM item")
+    target = place.target()
+    assert [timing.name for timing in target.measure([reads, writes], only_reading=True)] == ["reads"]
+    assert [timing.name for timing in place.target().measure([reads, writes])] == ["reads", "writes"]
+    assert place.world() == before
+    place.target().measure([reads, writes], only_reading=True)
+    assert not isinstance(place, SQLitePlace) or hashlib.sha256(place.path.read_bytes()).digest() == file
 
 
 def _is_about_a_query(refused: DefinitionError) -> None:
@@ -1202,6 +1252,29 @@ def test_postgres_and_memory_agree_on_what_a_rehearsal_finds(kinds: list[str], p
     real, memory = PostgresPlace(postgres.create_database()), MemoryPlace("remote")
     assert _rehearsed(real, kinds) == _rehearsed(memory, kinds)
     real.close()
+def test_an_index_that_was_invalid_when_it_was_looked_at_may_be_finished_or_stay(remote: PostgresPlace) -> None:
+    remote.execute(
+        "CREATE TABLE whole (n int) PARTITION BY RANGE (n)",
+        "CREATE TABLE part PARTITION OF whole FOR VALUES FROM (0) TO (9)",
+        "CREATE INDEX whole_n ON ONLY whole (n)",
+    )
+    target = remote.target()
+    before = target.look(work(remote, remote.add(10), remote.add(-10)), content=False)
+    assert target.schema(["public"]).invalid_indexes() == ("public.whole_n",)
+    assert target.schema(["public"]).drift_since(before) == ()
+    remote.execute("CREATE INDEX part_n ON part (n)", "ALTER INDEX whole_n ATTACH PARTITION part_n")
+    assert target.schema(["public"]).invalid_indexes() == ()
+    assert target.schema(["public"]).drift_since(before) == ("index public.part_n is new",)
+
+
+def test_a_schema_behind_a_lock_is_not_waited_for_long(remote: PostgresPlace) -> None:
+    remote.execute("CREATE VIEW seen AS SELECT n FROM item")
+    with psycopg.connect(remote.url) as other:
+        other.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Blocked, match="T272"):
+            remote.target().schema(["public"])
+        other.rollback()
+    assert "view public.seen" in remote.target().schema(["public"]).objects
 
 
 # The same sequence of calls gives the same ledger everywhere

@@ -213,8 +213,9 @@ def test_a_file_that_is_damaged_is_named(project: Project) -> None:
         file.seek((root - 1) * size + 8)
         file.write(b"\xff" * 200)
     answer = project.run("verify", "--json")
-    assert answer.code != 0
-    assert answer.data["outcome"] in ("problems", "blocked")
+    # So damaged that SQLite does not even say how.
+    assert (answer.code, answer.data["outcome"], answer.data["error"]["code"]) == (5, "blocked", "T216")
+    assert problems(answer)[FIRST] == ["the local side could not be checked"]
 
 
 def test_drift_alone_exits_3_and_says_what_differs_from_what(project: Project) -> None:
@@ -247,6 +248,7 @@ def test_a_remote_that_is_away_is_exit_5_and_the_local_side_is_told_of(project: 
     answer = project.run("verify", "--json")
     assert (answer.code, answer.data["outcome"], answer.data["error"]["code"]) == (5, "blocked", "T221")
     assert "forbidden here" in problems(answer)[FIRST][0]
+    assert problems(answer)[FIRST][1] == problems(answer)[SECOND][0] == "the remote side could not be checked"
     assert answer.data["drift"]["remote"]["not_compared"] == "it was not read"
     answer = project.run("verify", "--json", "--remote-role", "skip")
     assert (answer.code, answer.data["outcome"]) == (3, "problems")
