@@ -9,7 +9,7 @@ No database is changed. Read next: `verifying.py` (who asks for it), `going_back
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from ..events import types as e
 from ..events.errors import Refused
@@ -35,7 +35,7 @@ def accept(worker: Worker, row: Row, situation: Situation) -> list[Event]:
 
 
 def _accept_verification(worker: Worker, situation: Situation) -> list[Event]:
-    run, found, findings = situation.run.run, list[str](), list[str]()
+    run, found, findings = situation.run.run, dict[str, str](), list[str]()
     looks: dict[SideName, dict[str, Json]] = {}
     for side in SIDES:
         work = worker.work(side, situation.status) if _is_verified(situation.status, side) else None
@@ -45,14 +45,14 @@ def _accept_verification(worker: Worker, situation: Situation) -> list[Event]:
             if not (side == "local" and situation.local_stands_by_another(run)):
                 findings += worker.target(side).verify(work)
         except Refused as refused:
-            found.append(refused.condition)
+            found[refused.condition] = side
         # The look with which it stands from here on: what later ones are held against.
         looks[side] = worker.target(side).look(work, content=False).to_json()
     _refuse_news(situation, found)
     verified = e.Verified(
         run=run, accepted=bool(found), local=looks.get("local"), remote=looks.get("remote"), findings=findings
     )
-    return [e.VerificationAccepted(run=run, differences=found), verified] if found else [verified]
+    return [e.VerificationAccepted(run=run, differences=tuple(found)), verified] if found else [verified]
 
 
 def _is_verified(status: Status, side: SideName) -> bool:
@@ -61,12 +61,14 @@ def _is_verified(status: Status, side: SideName) -> bool:
 
 def _accept_difference(worker: Worker, situation: Situation) -> list[Event]:
     run, found = situation.run.run, differences(worker, situation)
-    _refuse_news(situation, found)
+    _refuse_news(situation, {each: each.partition(":")[0] for each in found})
     ended = e.RolledBack(run=run, stands=what_stands(worker, situation), accepted=bool(found))
     return [e.VerificationAccepted(run=run, differences=found), ended] if found else [ended]
 
 
-def _refuse_news(situation: Situation, found: Sequence[str]) -> None:
+def _refuse_news(situation: Situation, found: Mapping[str, str]) -> None:
+    """`found` says on which side each difference is."""
     reported = situation.status.failure.message if situation.status.failure is not None else ""
-    if any(each not in reported for each in found):
-        raise Refused("T273", migration=situation.run.migration, differences="; ".join(found))
+    news = [difference for difference in found if difference not in reported]
+    if news:
+        raise Refused("T273", migration=situation.run.migration, side=found[news[0]], differences="; ".join(found))

@@ -103,8 +103,8 @@ def _changes(
         event = detected(conflict)
         if before.get(named) != event:
             yield event
-    for kind, migration, side in before.keys() - now.keys():
-        if _could_be_seen(known, kind, side):
+    for kind, migration, side in before:
+        if (kind, migration, side) not in now and _could_be_seen(known, kind, side):
             how = done.get(migration) or ("migrated" if kind == "drift" and "migrated" in done.values() else "gone")
             yield e.ConflictResolved(kind=kind, migration=migration, side=side, how=how)
 

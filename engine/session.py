@@ -308,7 +308,10 @@ def _pair(
     own = targets.get("local") or targets["remote"]
     try:
         whole = own.whole()
-    except (Unreachable, InDoubt):
+    except (Blocked, ConfigurationError, InDoubt) as error:
+        # Who only asks is told by whoever needs the database; and what was, the log tells without it.
+        if writes and not isinstance(error, (Unreachable, InDoubt)):
+            raise
         whole = Whole()
     named = whole.head.pair
     # A remote that only devices have changed so far is a pair by itself whose first run is still to come.

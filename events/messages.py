@@ -576,8 +576,8 @@ MESSAGES: dict[str, Message] = {
     "T270": Message(
         condition="The schema of the {side} database is not the one that was verified last, with {migration}: {differences}.",
         effect="Somebody changed it outside of any migration. Twinstep has changed nothing.",
-        next_step="Put back what is named, or write it down as a migration; or, where it is meant to stay, take the schema as "
-        "it is with 'twinstep verify --accept'.",
+        next_step="Put back what is named, and bring it in by a migration where it is wanted; or take the schema as it is with "
+        "'twinstep verify --accept'.",
     ),
     "T271": Message(
         condition="An index in the remote database is invalid, and nobody is building it: {indexes}.",

@@ -24,7 +24,7 @@ import twinstep
 from twinstep.engine.cli.trouble import EXIT_CODES
 
 SECRET = "hidden-word-4711"
-COMMANDS = ("status", "plan", "check", "history", "log", "log check", "backup list", "migrate", "resume", "rollback")
+COMMANDS = ("status", "plan", "check", "verify", "history", "log", "log check", "backup list", "migrate", "resume", "rollback")
 NOWHERE = f"postgresql://somebody:{SECRET}@127.0.0.1:1/nothing"
 
 
@@ -391,7 +391,7 @@ def test_a_conflict_is_shown_with_its_next_step_and_blocks(project: Project) -> 
 
 def test_an_error_that_nobody_foresaw_is_shown_whole_and_exits_6(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     # A fault that no database can be made to have: the coordinator itself is broken.
-    def broken(self: object) -> None:
+    def broken(self: object, at: object) -> None:
         raise RuntimeError(f"cannot reach postgresql://u:{SECRET}@h/db")
 
     monkeypatch.setattr("twinstep.engine.coordinator.Coordinator.status", broken)
@@ -604,11 +604,11 @@ def test_no_command_ever_prints_or_keeps_a_password(project: Project, remote_url
 def test_the_overview_lists_what_there_is_in_the_order_of_use(project: Project) -> None:
     alone, asked = project.run(), project.run("--help")
     assert (alone.code, alone.out, asked.code) == (0, asked.out, 0)
-    names = ["demo", "init", "new", "status", "plan", "check", "migrate", "resume", "rollback"]
+    names = ["demo", "init", "new", "status", "plan", "check", "verify", "migrate", "resume", "rollback"]
     names += ["history", "log", "log check", "log export", "backup list"]
     places = [alone.out.index(f"\n  {name}  ") for name in names]
     assert places == sorted(places)
-    for later in ("verify", "doctor", "serve", "quarantine", "baseline", "lint"):
+    for later in ("doctor", "serve", "quarantine", "baseline", "lint"):
         assert f"\n  {later} " not in alone.out
     assert project.child("--version").out == f"twinstep {twinstep.__version__}\n"
 

@@ -167,6 +167,9 @@ def test_the_command_shows_where_both_sides_stood_and_changes_nothing(project: P
     assert "Pending: 0002_second." in project.run("status", "--at", "6").out
     assert "That is before the first event" in project.run("status", "--at", "2001-01-01T00:00Z").out
     assert "In flight: 0001_first was local_applied" in project.run("status", "--at", "4").out
+    project.local.unlink()
+    assert project.run("status").code == 2
+    assert project.run("status", "--at", "6", "--json").data["local"]["applied"] == [FIRST]
     answer = project.run("status", "--at", "then")
     assert (answer.code, "T275" in answer.err) == (2, True)
     assert "at" not in project.run("status", "--json").data
