@@ -308,6 +308,13 @@ def test_a_side_that_is_not_read_keeps_its_conflicts(project: Project) -> None:
     assert sync_row(project, SECOND)[:2] == (1, None)
 
 
+def test_who_has_not_read_both_sides_does_not_say_that_they_agree(project: Project) -> None:
+    succeeds(project, "migrate", "--to", FIRST, "--skip-remote")
+    assert project.run("verify").code == 3
+    assert project.run("verify", "--remote-role", "skip").code == 0
+    assert of_the_pair(project) == [("ConflictDetected", "local_ahead", "")]
+
+
 def test_what_was_accepted_does_not_outlive_a_change_that_is_taken_back(project: Project) -> None:
     succeeds(project, "migrate")
     local(project, "CREATE INDEX by_hand ON notes (title)")
