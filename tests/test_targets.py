@@ -1252,6 +1252,8 @@ def test_postgres_and_memory_agree_on_what_a_rehearsal_finds(kinds: list[str], p
     real, memory = PostgresPlace(postgres.create_database()), MemoryPlace("remote")
     assert _rehearsed(real, kinds) == _rehearsed(memory, kinds)
     real.close()
+
+
 def test_an_index_that_was_invalid_when_it_was_looked_at_may_be_finished_or_stay(remote: PostgresPlace) -> None:
     remote.execute(
         "CREATE TABLE whole (n int) PARTITION BY RANGE (n)",
