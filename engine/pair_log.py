@@ -70,12 +70,12 @@ def open_conflicts(records: Iterable[Recorded]) -> dict[Identity, e.ConflictDete
 def note_conflicts(
     opened: Session, known: Known, found: Sequence[Conflict], *, done: Mapping[str, str] | None = None, checked: bool = False
 ) -> None:
-    """Record which conflicts are new, which are gone, and that this was looked at.
+    """Record which conflicts are new, which are gone, and that this was looked at; nothing in a session that only reads.
 
     `done` says by migration what this call has done, as the word for how a conflict ended. With `checked`, that the sides
     were compared is recorded also where nothing changed.
     """
-    if opened.pair is None:
+    if opened.pair is None or not opened.writes:
         return
     changes = [*_changes(open_conflicts(opened.of_the_pair()), known, found, done or {})]
     if changes or checked:

@@ -105,6 +105,7 @@ class Session:
     defined: Mapping[str, Defined]
     pair: str | None
     has_folder: bool = True
+    writes: bool = False
     problems: dict[SideName, TwinstepError] = field(factory=dict)
 
     def stream(self, migration: str) -> str:
@@ -201,6 +202,7 @@ def session(
             targets=targets,
             defined=defined or {},
             has_folder=defined is not None,
+            writes=writes,
             pair=_pair(settings, store, targets, writes=writes, adopt=adopt),
         )
     finally:

@@ -335,6 +335,15 @@ def test_a_migration_over_a_drift_ends_it_and_the_log_says_so(project: Project) 
     assert of_the_pair(project) == [("ConflictDetected", "drift", ""), ("ConflictResolved", "drift", "migrated")]
 
 
+def test_a_dry_run_over_a_conflict_records_nothing_and_goes_through(project: Project) -> None:
+    succeeds(project, "migrate", "--to", FIRST)
+    local(project, "CREATE INDEX by_hand ON notes (title)")
+    before = log(project)
+    assert succeeds(project, "migrate", "--dry-run")["outcome"] == "rehearsed"
+    assert log(project) == before
+    conflict(project, "drift")
+
+
 def test_what_hosts_and_twinstep_itself_write_is_no_drift(project: Project) -> None:
     succeeds(project, "migrate")
     local(project, "INSERT INTO notes VALUES (1, 'x')", "ANALYZE", "VACUUM", "CREATE TABLE twinstep_quarantine (x)")
