@@ -110,7 +110,7 @@ def authorise(status: Status, events: Sequence[Event]) -> Status:
     return status
 
 
-OF_NO_RUN_IN_FLIGHT = (e.RunStarted, e.ValidationFailed, e.Settled, e.BackupVerified, e.BackupDeleted)
+OF_NO_RUN_IN_FLIGHT = (e.RunStarted, e.ValidationFailed, e.Settled)
 
 
 def _check_run(status: Status, event: Event, stream: str) -> None:
@@ -193,12 +193,14 @@ def _remember(status: Status, event: Event) -> Status:
         case e.Settled(local=local, remote=remote, sides=sides):
             skipped = "remote" in sides and remote is None and local is not None
             adopted = status.adopted_runs | {*event.runs} | {run for run in (local, remote) if run is not None}
+            confirmed = event.confirmed_in if isinstance(event, e.Baselined) else status.remote_confirmed_in
             return with_changes(
                 status,
                 run=None,
                 adopted_runs=adopted,
                 local_by=local,
                 remote_by=remote,
+                remote_confirmed_in=confirmed,
                 remote_skipped=skipped,
                 rollback=None,
             )

@@ -71,6 +71,7 @@ class When(StrEnum):
     LEDGER_HAS_CONFIRMATION = "the remote ledger holds this run's confirmation, the log does not"
     LEDGER_HAS_REMOTE_UNDO = "the remote ledger holds this run's whole undo, the log does not"
     LEDGER_HAS_LOCAL_UNDO = "the local ledger holds this run's undo, the log does not"
+    LEDGER_HAS_RESTORE = "the local ledger holds what a restore changed, the log does not"
     ASKED_TO_ADOPT = "asked to adopt what the ledgers say"
     ASKED_TO_BASELINE = "asked to take the databases as being here"
     ASKED_TO_RESTORE = "asked to restore a backup"
@@ -140,6 +141,7 @@ TABLE: Final[tuple[Row, ...]] = (
     _row("0c", S.LOCAL_APPLIED, W.LEDGER_HAS_CONFIRMATION, E.RECORD, "RemoteStarted RemoteConfirmed", S.REMOTE_APPLIED),
     _row("0d", S.ROLLING_BACK, W.LEDGER_HAS_REMOTE_UNDO, E.RECORD, "RemoteUndone", S.ROLLING_BACK),
     _row("0e", S.ROLLING_BACK, W.LEDGER_HAS_LOCAL_UNDO, E.RECORD, "LocalUndone", S.ROLLING_BACK),
+    _row("0f", tuple(State), W.LEDGER_HAS_RESTORE, E.RECORD, "BackupRestored", None),
     _row("1a", tuple(State), W.ASKED_TO_ADOPT, E.ADOPT, "Adopted", None),
     _row("1b", tuple(State), W.ASKED_TO_BASELINE, E.BASELINE, "Baselined", None),
     _row("1c", tuple(State), W.ASKED_TO_RESTORE, E.RESTORE, "BackupRestored", None),
@@ -168,9 +170,7 @@ TABLE: Final[tuple[Row, ...]] = (
 REFUSAL: Final = ("StepFailed", "RollbackStarted")
 
 # Events that belong to a migration's stream and leave its state alone, wherever it is.
-NOTES: Final = frozenset(
-    {"ValidationFailed", "StepFailed", "StepProgressed", "BackupVerified", "BackupDeleted", "DownReplaced"}
-)
+NOTES: Final = frozenset({"ValidationFailed", "StepFailed", "StepProgressed", "DownReplaced"})
 
 # Events of the pair's own stream, which has no state.
 PAIR_EVENTS: Final = frozenset(
@@ -179,7 +179,10 @@ PAIR_EVENTS: Final = frozenset(
         "ConflictResolved",
         "SyncChecked",
         "BackupCreated",
+        "BackupVerified",
         "BackupCleanupScheduled",
+        "BackupDeleted",
+        "ContentRestored",
         "QuarantineRestored",
     }
 )

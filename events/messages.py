@@ -528,6 +528,54 @@ MESSAGES: dict[str, Message] = {
         effect="Nothing more was committed by this call.",
         next_step="Run 'twinstep status' to see where the other one stands.",
     ),
+    # T28x: backups by hand, and baselines
+    "T280": Message(
+        condition="There is no local database, and so nothing to back up or to restore.",
+        next_step="Name it with --local PATH. A shared remote is never restored; its provider's own backups are for that.",
+    ),
+    "T281": Message(
+        condition="The log knows no backup {backup} of this database.",
+        next_step="Run 'twinstep backup list' to see those that there are.",
+    ),
+    "T282": Message(
+        condition="Somebody wrote to the local database after backup {backup} was made, and restoring it would lose that.",
+        next_step="Keep those writes by leaving it as it is; or give them up with "
+        "'twinstep backup restore {backup} --discard-local-writes': what is replaced is kept as a backup too.",
+    ),
+    "T283": Message(
+        condition="{migration} stands in part on the remote, from run {run}, which restoring the local database would strand.",
+        next_step="Finish it with 'twinstep resume' or take it back with 'twinstep rollback', then restore the backup.",
+    ),
+    "T284": Message(
+        condition="Backup {backup} was made of a database of another pair ({pair}).",
+        effect="Nothing was changed, and it is never restored here.",
+        next_step="Run 'twinstep backup list' to see the backups of this database.",
+    ),
+    "T285": Message(
+        condition="The {side} database is not what the migrations up to {migration} make of an empty one: {differences}.",
+        effect="Nothing was recorded; neither database was changed.",
+        next_step="Bring the database to that schema, or correct the migrations, and run 'twinstep baseline {migration}' "
+        "again; or name an earlier migration.",
+    ),
+    "T286": Message(
+        condition="What the migrations make of an empty {side} database could not be found out: {migration} is refused there. "
+        "{problem}",
+        effect="Nothing was recorded; neither database was changed.",
+        next_step="Let the first migration make the whole schema from nothing, and run the same command again.",
+    ),
+    "T287": Message(
+        condition="The role {role} may neither put a schema aside nor make a scratch database on {url}, to compare with.",
+        effect="Nothing was recorded; neither database was changed.",
+        next_step="Run it as the owner of the schemas, or grant the role CREATEDB while it runs.",
+    ),
+    "T288": Message(
+        condition="A baseline at {migration} was written into the {side} ledger (run {run}), and the log does not have it yet.",
+        next_step="Run the same 'twinstep baseline' again: it records what it finds.",
+    ),
+    "T289": Message(
+        condition="{migration} is in flight.",
+        next_step="Finish it with 'twinstep resume' or take it back with 'twinstep rollback', then run the same command again.",
+    ),
     # T25x: the log, the ledgers and the folder do not fit together
     "T251": Message(
         condition="The {side} database belongs to another log ({other}), not to the one at {location}.",

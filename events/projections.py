@@ -177,8 +177,6 @@ def _history(pair: str, migration: str, record: Recorded, event: e.RunEvent, fin
         case e.Settled(state=state):
             kind = type(event).__name__.lower()
             return evolve(row, migration_type=kind, status=state, metadata=_with(row.metadata, started_at=when, ended_at=when))
-        case e.BackupVerified() | e.BackupDeleted():
-            return None
         case _:
             return None if row == found else row
 
@@ -192,10 +190,6 @@ def _backups(pair: str, migration: str, record: Recorded, event: e.RunEvent, fin
             named = json.loads(run.metadata).get("backup") if run is not None else None
             kept = [_new_backup(pair, migration, record, replaced)] if replaced is not None else []
             return [*_changed_backup(pair, named, find, status="rollback_applied"), *kept]
-        case e.BackupVerified(backup=named):
-            return _changed_backup(pair, named, find, status="verified", proved=True)
-        case e.BackupDeleted(backup=named):
-            return _changed_backup(pair, named, find, status="deleted", cleanup_at=record.recorded_at)
         case e.BackupRestored(backup=named):
             return _changed_backup(pair, named, find, status="restored")
         case _:
@@ -206,8 +200,14 @@ def _of_the_pair(pair: str, record: Recorded, event: Event, find: Find) -> tuple
     match event:
         case e.BackupCreated(backup=backup):
             return (_new_backup(pair, None, record, backup),)
+        case e.BackupVerified(backup=named):
+            return tuple(_changed_backup(pair, named, find, status="verified", proved=True))
+        case e.ContentRestored(backup=named):
+            return tuple(_changed_backup(pair, named, find, status="restored"))
         case e.BackupCleanupScheduled(backup=named, at=at):
             return tuple(_changed_backup(pair, named, find, status="cleanup_scheduled", cleanup_at=at))
+        case e.BackupDeleted(backup=named):
+            return tuple(_changed_backup(pair, named, find, status="deleted", cleanup_at=record.recorded_at))
         case e.ConflictDetected(migration=migration) | e.ConflictResolved(migration=migration) if migration:
             found = find(SyncRow.TABLE, pair, migration)
             row = found if isinstance(found, SyncRow) else SyncRow(pair=pair, id=migration, migration_version=migration)

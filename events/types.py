@@ -245,12 +245,21 @@ class Adopted(Settled):
 
 @frozen(kw_only=True)
 class Baselined(Settled):
-    """A person declared an existing pair of databases to be here, and the schemas agreed."""
+    """A person declared an existing pair of databases to be here, and the schemas agreed.
+
+    `confirmed_in` is the run of this pair that confirmed a remote which another one applied. `findings` are sentences.
+    """
+
+    confirmed_in: str | None = None
+    findings: tuple[str, ...] = field(default=(), converter=_strings)
 
 
 @frozen(kw_only=True)
 class BackupRestored(Settled):
-    """A person restored a backup of the local database."""
+    """A person restored a backup of the local database in which this migration stood otherwise than just before.
+
+    `run` is the restore's, the same in each migration's stream; `replaced` is the backup of what was there.
+    """
 
     backup: str = ""
     replaced: str = ""
@@ -265,7 +274,15 @@ class DownReplaced(RunEvent):
 
 
 @frozen(kw_only=True)
-class BackupVerified(RunEvent):
+class BackupCreated(Event):
+    """A backup that no migration's stream tells of. `backup` describes it; its `why` is "by hand", or "found" for one that
+    lay in the folder: of what a restore replaced, or from a process that was killed before it could say so."""
+
+    backup: Mapping[str, Json]
+
+
+@frozen(kw_only=True)
+class BackupVerified(Event):
     """A backup was opened, checked and compared with its hash again."""
 
     backup: str
@@ -273,18 +290,20 @@ class BackupVerified(RunEvent):
 
 
 @frozen(kw_only=True)
-class BackupDeleted(RunEvent):
-    """A backup's file was deleted, by retention or by hand."""
+class BackupDeleted(Event):
+    """A backup's file was deleted, by retention or by hand. `bytes` were freed; 0 where it was gone already."""
 
     backup: str
     bytes: int
 
 
 @frozen(kw_only=True)
-class BackupCreated(Event):
-    """A backup was made that no migration asked for."""
+class ContentRestored(Event):
+    """A person restored a backup in which the same migrations stood: only rows, or what is not Twinstep's, may differ."""
 
-    backup: Mapping[str, Json]
+    run: str
+    backup: str
+    replaced: str
 
 
 @frozen(kw_only=True)

@@ -156,38 +156,34 @@ def little_events(draw: st.DrawFn, kind: type[e.Event], **fixed: object) -> e.Ev
 def histories(draw: st.DrawFn, *, migration: str = "0001_first", max_appends: int = 12) -> list[Append]:
     """The appends of one migration's stream, in order; `twinstep.events.fold` allows them."""
     status, appends = Status(), list[Append]()
-    backups_made: list[str] = []
     for _ in range(draw(st.integers(min_value=1, max_value=max_appends))):
-        events = draw(_appends(status, migration, backups_made))
+        events = draw(_appends(status, migration))
         for event in events:
             status = evolve(status, event)
-            if isinstance(event, e.BackedUp) and event.backup is not None:
-                backups_made.append(str(event.backup["id"]))
         appends.append(events)
     return appends
 
 
 @st.composite
-def _appends(draw: st.DrawFn, status: Status, migration: str, backups_made: list[str]) -> Append:
+def _appends(draw: st.DrawFn, status: Status, migration: str) -> Append:
     if draw(st.integers(min_value=0, max_value=5)) == 0:
-        return (draw(_notes(status, migration, backups_made)),)
+        return (draw(_notes(status, migration)),)
     row = draw(st.sampled_from([row for row in TABLE if status.state in row.sources]))
     names = REFUSAL if row.refusable and draw(st.integers(min_value=0, max_value=3)) == 0 else row.events
     run = status.run.run if status.run is not None and status.in_flight else draw(st.uuids().map(str))
-    return tuple(draw(_runs_event(name, run, status, migration, backups_made)) for name in names)
+    return tuple(draw(_runs_event(name, run, status, migration)) for name in names)
 
 
 @st.composite
-def _notes(draw: st.DrawFn, status: Status, migration: str, backups_made: list[str]) -> e.Event:
+def _notes(draw: st.DrawFn, status: Status, migration: str) -> e.Event:
     # A note of a run needs one to belong to.
-    free = {"ValidationFailed", "BackupVerified", "BackupDeleted"}
-    names = sorted(NOTES if status.run is not None else free)
+    names = sorted(NOTES) if status.run is not None else ["ValidationFailed"]
     run = status.run.run if status.run is not None else draw(st.uuids().map(str))
-    return draw(_runs_event(draw(st.sampled_from(names)), run, status, migration, backups_made))
+    return draw(_runs_event(draw(st.sampled_from(names)), run, status, migration))
 
 
 @st.composite
-def _runs_event(draw: st.DrawFn, name: str, run: str, status: Status, migration: str, backups_made: list[str]) -> e.Event:
+def _runs_event(draw: st.DrawFn, name: str, run: str, status: Status, migration: str) -> e.Event:
     kind = EVENT_TYPES[name]
     fixed: dict[str, object] = {"run": run}
     known = {attribute.name for attribute in fields(kind)}
@@ -199,8 +195,6 @@ def _runs_event(draw: st.DrawFn, name: str, run: str, status: Status, migration:
         fixed["stands"] = draw(st.sampled_from([{}, {"local": run}, {"remote": "another run"}]))
     if "local" in known and issubclass(kind, e.Settled):
         fixed["local"], fixed["remote"] = draw(st.sampled_from([None, run])), draw(st.sampled_from([None, run]))
-    if name in ("BackupVerified", "BackupDeleted"):
-        fixed["backup"] = draw(st.sampled_from([*backups_made, "unknown"]))
     return draw(little_events(kind, **fixed))
 
 
@@ -221,10 +215,16 @@ def logs(draw: st.DrawFn, *, max_appends: int = 6) -> list[tuple[str, Append]]:
     return log
 
 
-def _pair_events(name: str) -> st.SearchStrategy[e.Event]:
+@st.composite
+def _pair_events(draw: st.DrawFn, name: str) -> e.Event:
     kind = EVENT_TYPES[name]
-    fixed = {"migration": "0001_first"} if "migration" in {attribute.name for attribute in fields(kind)} else {}
-    return little_events(kind, **fixed)
+    known = {attribute.name: str(attribute.type) for attribute in fields(kind)}
+    fixed: dict[str, object] = {"migration": "0001_first"} if "migration" in known else {}
+    if "backup" in known:
+        # Few of them, so that one event tells of the backup that another one made.
+        backup = draw(st.sampled_from(["b1", "b2"]))
+        fixed["backup"] = backup if known["backup"] == "str" else {"id": backup, "bytes": 1}
+    return draw(little_events(kind, **fixed))
 
 
 def minimal_value(annotation: str) -> object:

@@ -136,8 +136,7 @@ def test_a_missing_event_in_the_middle_is_refused(appends: list[Append]) -> None
 RUN_EVENTS = [
     (state, name)
     for (state, name) in MOVES
-    if name
-    not in ("RunStarted", "ValidationFailed", "Adopted", "Baselined", "BackupRestored", "BackupVerified", "BackupDeleted")
+    if name not in ("RunStarted", "ValidationFailed", "Adopted", "Baselined", "BackupRestored")
 ]
 
 

@@ -199,7 +199,7 @@ def test_what_was_refused_and_stands_all_the_same_is_completed_again(store: Memo
 def test_the_life_of_a_backup(store: MemoryEventStore) -> None:
     append(store, "pair", e.BackupCreated(backup={"id": "b1", "bytes": 1}))
     seen = [rows(store)[1][0].status]  # type: ignore[union-attr]
-    append(store, STREAM, e.BackupVerified(run="r1", backup="b1", sha256="00"))
+    append(store, "pair", e.BackupVerified(backup="b1", sha256="00"))
     append(store, "pair", e.BackupCleanupScheduled(backup="b1", at="2026-02-01T00:00:00+00:00"))
     (backup,) = rows(store)[1]
     assert isinstance(backup, BackupRow)
@@ -210,11 +210,11 @@ def test_the_life_of_a_backup(store: MemoryEventStore) -> None:
     )
     append(store, STREAM, e.BackupRestored(run="r2", migration="0001_first", state="pending", backup="b1"))
     seen.append(rows(store)[1][0].status)  # type: ignore[union-attr]
-    append(store, STREAM, e.BackupDeleted(run="r1", backup="b1", bytes=1))
+    append(store, "pair", e.BackupDeleted(backup="b1", bytes=1))
     (backup,) = rows(store)[1]
     assert isinstance(backup, BackupRow)
     assert [*seen, backup.status] == ["created", "restored", "deleted"]
-    assert backup.cleanup_at == store.read(STREAM)[-1].recorded_at
+    assert backup.cleanup_at == store.read("pair")[-1].recorded_at
 
 
 def test_pairs_that_share_a_log_do_not_share_rows(store: MemoryEventStore) -> None:
