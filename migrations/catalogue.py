@@ -10,6 +10,7 @@ No I/O here.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping
 
 from attrs import evolve, field, frozen
@@ -89,6 +90,11 @@ class Fingerprint:
     marks: Mapping[str, int] = field(factory=dict)
     rows: Mapping[str, int] = field(factory=dict)
     content: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def token(self) -> str:
+        """One digest of it all: equal as long as nobody wrote, where rows and their content were read."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def schema_only(self) -> Fingerprint:
         """The same without what hosts write all the time: rows, their content, and the marks of sequences."""

@@ -11,6 +11,7 @@ The SQL lies with the targets. Read next: `target.py`; `engine/decide.py` for wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -18,6 +19,10 @@ from attrs import fields, frozen
 
 HEAD, UP, DOWN, CONFIRM = "head", "up", "down", "confirm"
 OPEN, DONE = "open", "done"
+
+# Names in `before`: of rows that a restored backup left, the backup and the one of what it replaced; of rows that a baseline
+# wrote for a change which was there already. The head names the run of the last restore too, until the next change.
+RESTORED, REPLACED, RESTORED_BY, DECLARED = "restored", "replaced", "restored_by", "declared"
 
 
 @frozen(kw_only=True)
@@ -103,9 +108,23 @@ class SideLedger:
         confirming = frozenset(row.run for row in self.rows if row.direction == CONFIRM) - ours
         return any(row.undoes in ours for row in self.confirming(confirming))
 
+    def restored(self, *, known: Iterable[str]) -> LedgerRow | None:
+        """A row that a restored backup left here and that is of none of these runs; None where there is none."""
+        runs = frozenset(known)
+        for row in self.rows:
+            if row.run not in runs and RESTORED in noted(row):
+                return row
+        return None
+
     def undid(self, run: str) -> bool:
         """Whether `run` undid anything here."""
         return any(row.direction == DOWN and row.run == run for row in self.rows)
+
+
+def noted(row: LedgerRow) -> dict[str, Any]:
+    """What a row's `before` says."""
+    found: dict[str, Any] = json.loads(row.before)
+    return found
 
 
 def row_from(values: Iterable[str | int]) -> LedgerRow:

@@ -24,12 +24,14 @@ from ..events.errors import Blocked, Locked, Refused, Unreachable
 from ..events.types import Json
 from ..stores.seam import Probe, no_probe
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
+from .comparing import differences_of
 from .definition import Query, SideName, name_of
-from .ledger import DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
+from .ledger import DECLARED, DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
+from .restored import RestoreOrder, explained, ledger_after
 from .script import CallableStep, Unit
 from .sql import Statement
 from .steps import ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
-from .target import Head, Timing, Undone, Whole
+from .target import Comparison, Head, Timing, Undone, Whole
 from .work import Order, SideWork
 
 
@@ -46,11 +48,18 @@ class Contents:
         """A digest of a table's rows, in no order."""
         return hashlib.sha256(repr(sorted(self.tables[table].items())).encode()).hexdigest()
 
+    def look(self, *, content: bool = True) -> Fingerprint:
+        """Objects, marks and rows, as a local database is looked at."""
+        return Fingerprint(
+            objects={found.key: found.digest for found in self.objects.values()},
+            marks={"user_version": self.user_version},
+            rows={table: len(rows) for table, rows in self.tables.items()},
+            content={table: self.digest_of(table) for table in self.tables} if content else {},
+        )
+
     def digest(self) -> str:
         """A digest of all rows, objects and marks."""
-        tables = [(table, self.digest_of(table)) for table in sorted(self.tables)]
-        objects = sorted((key, found.digest) for key, found in self.objects.items())
-        return hashlib.sha256(repr((tables, objects, self.user_version)).encode()).hexdigest()
+        return self.look().token
 
 
 @define(kw_only=True)
@@ -62,6 +71,15 @@ class MemoryDatabase:
     locked_by: str | None = None
     reachable: bool = True
     backups: dict[str, Contents] = field(factory=dict)
+
+    def kept(self, backup: Mapping[str, Json]) -> Contents:
+        """What was kept as that backup. Raises Blocked: T232 where it is gone, T233 where it is not what it was."""
+        found = self.backups.get(str(backup["id"]))
+        if found is None:
+            raise Blocked("T232", backup=backup["id"], path=self.name)
+        if found.digest() != backup["sha256"]:
+            raise Blocked("T233", backup=backup["id"], path=self.name, problem="its content has changed")
+        return found
 
     def crashed(self) -> None:
         """The process that held the lock is dead: its lock is gone, and what it had not committed never was."""
@@ -108,32 +126,17 @@ class MemoryTarget:
 
     def ledger(self, migration: str) -> SideLedger:
         """The ledger's rows of this migration."""
-        return self._ledger_in(self._reach(), migration)
+        return _ledger_in(self._reach(), migration)
 
     def whole(self) -> Whole:
         """The head and all rows."""
-        contents = self._reach()
-        heads = [row for row in contents.ledger if row.direction == HEAD]
-        head = Head(pair=heads[0].pair, log=heads[0].log, token=heads[0].token) if heads else Head()
-        names = {row.migration for row in contents.ledger if row.direction != HEAD}
-        return Whole(
-            head=head,
-            ledgers={name: self._ledger_in(contents, name) for name in sorted(names)},
-            user_version=contents.user_version if self._side == "local" else None,
-        )
+        whole = whole_of(self._reach())
+        return whole if self._side == "local" else evolve(whole, user_version=None)
 
     def look(self, work: SideWork, *, content: bool) -> Fingerprint:
         """Objects and marks; on the local side rows and their digests too."""
-        contents = self._reach()
-        digests = {found.key: found.digest for found in contents.objects.values()}
-        if self._side == "remote":
-            return Fingerprint(objects=digests)
-        return Fingerprint(
-            objects=digests,
-            marks={"user_version": contents.user_version},
-            rows={table: len(rows) for table, rows in contents.tables.items()},
-            content={table: contents.digest_of(table) for table in contents.tables} if content else {},
-        )
+        look = self._reach().look(content=content)
+        return Fingerprint(objects=look.objects) if self._side == "remote" else look
 
     def schema(self, schemas: Sequence[str]) -> Schema:
         """Objects, and locally the version."""
@@ -197,7 +200,7 @@ class MemoryTarget:
             self._restore(order, steps, others_wrote)
         else:
             for step in steps:
-                self._undo_step(order, step)
+                self._undo_step(order, step, others_wrote=others_wrote)
             self._take_confirmations_back(order)
         after = self.look(order.work, content=True)
         self.release_after_local()
@@ -209,6 +212,51 @@ class MemoryTarget:
         if work.check is not None:
             _call(work.check, copy.deepcopy(contents), work, "T332", self._side)
         return ()
+
+    def compare(self, works: Sequence[SideWork]) -> Comparison:
+        """Run the works on empty contents, and hold the objects (and user_version) against ours."""
+        here, made, before = self._reach().look(content=False), Contents(), {}
+        for work in works:
+            version = work.limits.user_version_from
+            began = made.user_version if not version or made.user_version in version else version[0]
+            before[work.migration] = tuple({"user_version": began, "existed": False} for _ in work.script.units)
+            self._make(made, work)
+        differences, findings = differences_of(made.look().objects, here.objects)
+        if self._side == "local" and made.user_version != here.marks["user_version"]:
+            differences = (*differences, f"user_version is {here.marks['user_version']}, not {made.user_version}")
+        return Comparison(differences=differences, findings=findings, before=before)
+
+    def declare(self, order: Order, before: Sequence[Mapping[str, Json]]) -> None:
+        """Add the rows of a change that is there already."""
+        self.hold()
+
+        def work(contents: Contents) -> None:
+            content = contents.digest() if self._side == "local" else ""
+            self._ensure_head(contents, order)
+            for step, said in enumerate(before, start=1):
+                _put(contents, up_row(order, step, before={**said, DECLARED: True}, content=content))
+
+        if self.ledger(order.migration).applied_by() is None:
+            self._transaction("declare", work)
+        self.release_after_local()
+
+    def restore(self, order: RestoreOrder) -> None:
+        """Put a backup's contents in place of ours, with our ledger carried over; ours are kept as a backup."""
+        self.hold()
+        image = copy.deepcopy(self._database.kept(order.backup))
+        now = self._reach()
+        if not order.discard_writes and not explained(image.digest(), now.digest(), order.ours):
+            raise Blocked("T282", backup=order.id)
+        self._database.backups[order.replaced] = copy.deepcopy(now)
+        self._probe("backup:renamed")
+
+        def work(contents: Contents) -> None:
+            image.ledger = ledger_after(contents.ledger, image.ledger, order, image.digest())
+            contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
+            contents.ledger = image.ledger
+
+        self._transaction("restore", work)
+        self.release_after_local()
 
     def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """A database in memory runs no queries."""
@@ -223,9 +271,6 @@ class MemoryTarget:
         if not self._database.reachable:
             raise Unreachable("T221", url=f"the {self._side} database in memory", problem="it is switched off")
         return self._database.contents
-
-    def _ledger_in(self, contents: Contents, migration: str) -> SideLedger:
-        return SideLedger(rows=tuple(row for row in contents.ledger if row.migration == migration and row.direction != HEAD))
 
     def _catalogue(self) -> Catalogue:
         contents = self._database.contents
@@ -283,7 +328,7 @@ class MemoryTarget:
         self._transaction("single", whole)
         self._transaction("done", done)
 
-    def _undo_step(self, order: Order, step: ToUndo) -> None:
+    def _undo_step(self, order: Order, step: ToUndo, *, others_wrote: bool | None) -> None:
         unit = step.unit
 
         def work(contents: Contents) -> None:
@@ -297,7 +342,8 @@ class MemoryTarget:
             else:
                 _run(unit.down, contents, order, "T338", self._side)
             self._version_back(contents, step.row)
-            _put(contents, down_row(order, step.row))
+            content = contents.digest() if others_wrote is False else ""
+            _put(contents, evolve(down_row(order, step.row), content=content))
 
         self._transaction("undo", work)
 
@@ -323,15 +369,41 @@ class MemoryTarget:
         image = copy.deepcopy(self._database.backups[str(order.backup["id"])])
 
         def work(contents: Contents) -> None:
-            ledger = [*contents.ledger, *(down_row(order, step.row) for step in steps)]
+            undone = [evolve(down_row(order, step.row), content=image.digest()) for step in steps]
+            ledger = [*contents.ledger, *undone]
             contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
             contents.ledger = ledger
 
         self._transaction("restore", work)
 
+    def _make(self, made: Contents, work: SideWork) -> None:
+        order = Order(work=work, run="scratch", pair="scratch", log="")
+        try:
+            for unit in work.script.units:
+                _run(unit.up, made, order, "T331", self._side)
+        except Refused as error:
+            raise Blocked("T286", migration=work.migration, side=self._side, problem=error.condition) from error
+        if work.limits.user_version_to is not None and self._side == "local":
+            made.user_version = work.limits.user_version_to
+
     def _ensure_head(self, contents: Contents, order: Order) -> None:
         if not any(row.direction == HEAD for row in contents.ledger):
             contents.ledger.insert(0, head_row(pair=order.pair, log=order.log, token=self._held or ""))
+
+
+def whole_of(contents: Contents) -> Whole:
+    """The head and all rows, by migration."""
+    heads = [row for row in contents.ledger if row.direction == HEAD]
+    names = sorted({row.migration for row in contents.ledger if row.direction != HEAD})
+    return Whole(
+        head=Head.of(heads[0]) if heads else Head(),
+        ledgers={name: _ledger_in(contents, name) for name in names},
+        user_version=contents.user_version,
+    )
+
+
+def _ledger_in(contents: Contents, migration: str) -> SideLedger:
+    return SideLedger(rows=tuple(row for row in contents.ledger if row.migration == migration and row.direction != HEAD))
 
 
 def _put(contents: Contents, *rows: LedgerRow) -> None:

@@ -80,7 +80,7 @@ def read_whole(connection: Remote) -> Whole:
     by_migration: dict[str, list[LedgerRow]] = defaultdict(list)
     for row in _rows(connection, f"{_SELECT} {_ORDER}"):
         if row.direction == HEAD:
-            head = Head(pair=row.pair, log=row.log, token=row.token)
+            head = Head.of(row)
         else:
             by_migration[row.migration].append(row)
     return Whole(head=head, ledgers={name: SideLedger(rows=tuple(rows)) for name, rows in by_migration.items()})

@@ -33,16 +33,17 @@ from .catalogue import Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex
 from .definition import Query, SideName, StepFunction, name_of
-from .ledger import DONE, OPEN, SideLedger
+from .ledger import DECLARED, DONE, OPEN, SideLedger
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
 from .script import CallableStep, CompiledStep, Unit
 from .sql import Statement
 from .steps import Due, ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
-from .target import Timing, Undone, Whole
+from .target import Comparison, Timing, Undone, Whole
 from .work import Order, SideWork
 
 if TYPE_CHECKING:
     from ..stores.remote_connection import Remote
+    from .restored import RestoreOrder
 
 REPETITIONS = 5
 MEASURE_SECONDS = 30
@@ -215,6 +216,32 @@ class PostgresTarget:
             self._check(work, work.check)
         # Somebody may be building one right now, or it waits for its partitions: no reason to take anything back.
         return tuple(f"the index {name} on the remote is invalid" for name in sorted(invalid))
+
+    def compare(self, works: Sequence[SideWork]) -> Comparison:
+        """Hold the named schemas against what the works make of empty ones, in a transaction that is rolled back."""
+        from .postgres_comparing import compare_remote
+
+        def run(connection: Remote, unit: Unit, order: Order) -> None:
+            self._run(connection, unit.up, order, "T331")
+
+        with self._asking("the migrations") as connection:
+            return compare_remote(
+                self._url, connection, works, run, lambda url: PostgresTarget(url, retry_for_seconds=self._retry_for_seconds)
+            )
+
+    def declare(self, order: Order, before: Sequence[Mapping[str, Json]]) -> None:
+        """Write the ledger rows of a change that is there already."""
+        self.hold()
+        if self.ledger(order.migration).applied_by() is not None:
+            return
+        self._make_ledger(order)
+        token = self._held or ""
+        rows = [up_row(order, step, token=token, before={**said, DECLARED: True}) for step, said in enumerate(before, start=1)]
+        self._transaction(order, "declare", lambda connection: sql.write(connection, rows))
+
+    def restore(self, order: RestoreOrder) -> None:
+        """Nobody restores a shared remote."""
+        raise AssertionError("a remote is never restored")
 
     def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """The plan, and the median of a few runs, each in a transaction that is rolled back."""

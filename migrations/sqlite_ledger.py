@@ -43,7 +43,7 @@ def read_whole(connection: sqlite3.Connection) -> Whole:
     by_migration: dict[str, list[LedgerRow]] = defaultdict(list)
     for row in read_rows(connection):
         if row.direction == HEAD:
-            head = Head(pair=row.pair, log=row.log, token=row.token)
+            head = Head.of(row)
         else:
             by_migration[row.migration].append(row)
     ledgers = {name: SideLedger(rows=tuple(rows)) for name, rows in by_migration.items()}

@@ -10,7 +10,6 @@ Read next: `sqlite_ledger.py`, `sqlite_catalogue.py`, `stores/local_connection.p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import statistics
@@ -20,6 +19,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import evolve
 
 from ..events.errors import Blocked, DefinitionError, Refused, TwinstepError
 from ..events.types import Json
@@ -40,7 +42,7 @@ from ..stores.sqlite_errors import is_busy, primary_code
 from . import sqlite_ledger as sql
 from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .definition import Query, SideName, StepFunction, name_of
-from .ledger import HEAD, LedgerRow, SideLedger
+from .ledger import DECLARED, HEAD, LedgerRow, SideLedger
 from .script import CompiledStep
 from .sql import Statement
 from .sqlite_catalogue import (
@@ -52,9 +54,12 @@ from .sqlite_catalogue import (
     read_schema,
 )
 from .steps import ToUndo, down_row, due_units, head_row, units_to_undo, up_row
-from .target import Timing, Undone, Whole
+from .target import Comparison, Timing, Undone, Whole
 from .time_limit import OutOfTime, limited
 from .work import Order, SideWork
+
+if TYPE_CHECKING:
+    from .restored import RestoreOrder
 
 REPETITIONS = 5
 MEASURE_SECONDS = 30.0
@@ -182,10 +187,14 @@ class SQLiteTarget:
                 roll_back(connection)
                 return Undone()
             if not any(step.unit.down is None for step in steps):
-                others_wrote = steps[-1].row.content != _token(read_fingerprint(connection))
+                others_wrote = steps[-1].row.content != read_fingerprint(connection).token
                 for step in steps:
                     self._undo_step(connection, order, step)
-                return Undone(how="down", others_wrote=others_wrote, after=read_fingerprint(connection))
+                after = read_fingerprint(connection)
+                # What was left, so that a later restore knows whether anybody wrote since.
+                down = down_row(order, steps[-1].row, token=self._held or "")
+                sql.write(connection, (evolve(down, content="" if others_wrote else after.token),))
+                return Undone(how="down", others_wrote=others_wrote, after=after)
             ledger = sql.read_rows(connection)
             # Nothing was written; the restore takes a lock of its own, and looks there whether anybody wrote in between.
             roll_back(connection)
@@ -204,6 +213,34 @@ class SQLiteTarget:
             if work.check is not None:
                 self._check(work, work.check)
         return ()
+
+    def compare(self, works: Sequence[SideWork]) -> Comparison:
+        """Hold the schema and user_version against what the works make of an empty file."""
+        from .sqlite_comparing import compare_local
+
+        with self._asking() as connection:
+            here = read_fingerprint(connection, content=False, count_rows=False)
+        return compare_local(here, works, lambda path: SQLiteTarget(path, backups=self._backups, on_connect=self._on_connect))
+
+    def declare(self, order: Order, before: Sequence[Mapping[str, Json]]) -> None:
+        """Write the ledger row of a change that is there already."""
+        with self._changing("declare") as connection:
+            if sql.read(connection, order.migration).applied_by() is not None:
+                roll_back(connection)
+                return
+            content = read_fingerprint(connection).token
+            rows = [
+                up_row(order, step, token=self._held or "", before={**said, DECLARED: True}, content=content)
+                for step, said in enumerate(before, start=1)
+            ]
+            sql.write(connection, (self._head(order), *rows))
+
+    def restore(self, order: RestoreOrder) -> None:
+        """Put a backup back, with today's ledger carried over."""
+        from .sqlite_restoring import restore_backup
+
+        self.close()  # its own connections would be in the way
+        restore_backup(self._path, self._backups, order, on_connect=self._on_connect, probe=self._probe)
 
     def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """The plan, and the median of a few runs; whatever a query changes is rolled back, and none can commit it."""
@@ -248,7 +285,7 @@ class SQLiteTarget:
             connection.execute(f"PRAGMA main.user_version = {order.work.limits.user_version_to:d}")
         after = read_catalogue(connection)
         self._account(connection, order.work, before, after, broken)
-        token = _token(read_fingerprint(connection))
+        token = read_fingerprint(connection).token
         row = up_row(order, 1, token=self._held or "", before={"user_version": version}, content=token)
         sql.write(connection, (self._head(order), row))
         return before.changes_to(after)
@@ -291,13 +328,14 @@ class SQLiteTarget:
         wrote: list[bool] = []
 
         def look_who_wrote(connection: sqlite3.Connection) -> None:
-            wrote.append(steps[0].row.content != _token(read_fingerprint(connection)))
+            wrote.append(steps[0].row.content != read_fingerprint(connection).token)
             if wrote[0] and not order.discard_writes:
                 raise Refused("T336", migration=order.migration)
 
         def carry_the_ledger_over(scratch: sqlite3.Connection) -> None:
             rows = [row for row in ledger if row.direction != HEAD]
-            undone = [down_row(order, step.row) for step in steps]
+            content = read_fingerprint(scratch).token
+            undone = [evolve(down_row(order, step.row), content=content) for step in steps]
             sql.write(scratch, (head_row(pair=order.pair, log=order.log, token=uuid.uuid4().hex), *rows, *undone))
 
         self.release()
@@ -455,11 +493,6 @@ class SQLiteTarget:
 def _short(statement: str) -> str:
     line = " ".join(statement.split())
     return line if len(line) <= 200 else f"{line[:197]}..."
-
-
-def _token(look: Fingerprint) -> str:
-    """One digest of schema, marks and all rows: equal as long as nobody wrote."""
-    return hashlib.sha256(json.dumps(look.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 def _ended_by_itself(error: sqlite3.Error) -> bool:

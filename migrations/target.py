@@ -13,15 +13,19 @@ Read next: `sqlite_target.py`, `postgres_target.py`, `memory_target.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
 from ..events.types import Json
 from .catalogue import Changes, Fingerprint, Schema
 from .definition import Query, SideName
-from .ledger import SideLedger
+from .ledger import REPLACED, RESTORED, RESTORED_BY, LedgerRow, SideLedger, noted
 from .work import Order, SideWork
+
+if TYPE_CHECKING:
+    from .restored import RestoreOrder
 
 
 @frozen(kw_only=True)
@@ -52,11 +56,31 @@ class Timing:
 
 @frozen(kw_only=True)
 class Head:
-    """The head row of a ledger: the pair (or cluster) that the database belongs to, and the log; empty where there is none."""
+    """The head row of a ledger: the pair (or cluster) that the database belongs to, and the log; empty where there is none.
+
+    `restored_by` is the run of a restore that nothing was changed after, `restored` the backup that it put back, `replaced`
+    the one of what was there; empty otherwise.
+    """
 
     pair: str = ""
     log: str = ""
     token: str = ""
+    restored_by: str = ""
+    restored: str = ""
+    replaced: str = ""
+
+    @classmethod
+    def of(cls, row: LedgerRow) -> Head:
+        """From its row."""
+        said = noted(row)
+        return cls(
+            pair=row.pair,
+            log=row.log,
+            token=row.token,
+            restored_by=str(said.get(RESTORED_BY, "")),
+            restored=str(said.get(RESTORED, "")),
+            replaced=str(said.get(REPLACED, "")),
+        )
 
 
 @frozen(kw_only=True)
@@ -66,6 +90,41 @@ class Whole:
     head: Head = Head()
     ledgers: Mapping[str, SideLedger] = field(factory=dict)
     user_version: int | None = None
+
+
+@frozen(kw_only=True)
+class Comparison:
+    """One side, held against what migrations make of an empty database.
+
+    `differences` are what is missing or other than it should be, `findings` what is there beside it or was not compared.
+    `before` has, by migration, what was there before each of its steps, as an apply would have noted it.
+    """
+
+    differences: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    before: Mapping[str, tuple[Mapping[str, Json], ...]] = field(factory=dict)
+
+
+class Backups(Protocol):
+    """The copies of one local database: made, proved and deleted. A copy is described by JSON with an `id` at least."""
+
+    def make(self) -> Mapping[str, Json]:
+        """Copy the last committed state while others may go on writing, and prove the copy; durable once it returns."""
+
+    def verify(self, backup: Mapping[str, Json]) -> None:
+        """Return if the copy is the one that was described, and sound. Raises Blocked (T232, T233) otherwise."""
+
+    def holds(self, backup: Mapping[str, Json]) -> Whole:
+        """The ledger that lies in the copy; it is not verified. Raises Blocked (T232, T233) where it cannot be read."""
+
+    def delete(self, backup: Mapping[str, Json]) -> int:
+        """Delete the copy; the bytes really freed, 0 where it was gone already. Raises Blocked where that is not allowed."""
+
+    def found(self) -> tuple[Mapping[str, Json], ...]:
+        """The copies of this database that are there, oldest first, whoever knows of them; what is damaged is left out."""
+
+    def sweep(self, older_than: datetime) -> int:
+        """Delete what killed processes left unfinished before then; the bytes freed."""
 
 
 class Target(Protocol):
@@ -129,6 +188,25 @@ class Target(Protocol):
         """Look at the changed side: integrity and the migration's own check. Findings as sentences; refuses by raising.
 
         Without `integrity`, the local file is not read through again.
+        """
+
+    def compare(self, works: Sequence[SideWork]) -> Comparison:
+        """Hold this side against what the works, first to last, make of an empty database. Changes nothing.
+
+        Raises Blocked where that cannot be found out: T286 a step is refused there, T287 rights are missing.
+        """
+
+    def declare(self, order: Order, before: Sequence[Mapping[str, Json]]) -> None:
+        """Write down that every step of the work stands, as if this run had applied it; durable once it returns.
+
+        `before` is what was there before each step. Nothing happens where a run stands whole already.
+        """
+
+    def restore(self, order: RestoreOrder) -> None:
+        """Put a backup of the local database back, durably, with today's ledger carried over.
+
+        What it replaces is kept as the backup `order.replaced`. Raises Blocked: T232 and T233 for a backup that is not what
+        it was, T282 where others wrote since and `order.discard_writes` does not give that up; nothing is changed then.
         """
 
     def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:

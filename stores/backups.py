@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -116,11 +116,12 @@ class BackupFolder:
         *,
         check: Inspect,
         prepare: Callable[[sqlite3.Connection], None],
+        replaced: str | None = None,
         on_connect: OnConnect | None = None,
         deadline_seconds: float = 30.0,
         probe: Probe = no_probe,
     ) -> Backup:
-        """Put the backup into the live file, durably, and return the backup of what it replaced.
+        """Put the backup into the live file, durably, and return the backup of what it replaced: its id is `replaced`.
 
         `prepare` is called inside a transaction on a scratch copy of the backup: what it writes there is restored along.
         `check` is called with a connection to the destination when nobody else can write any more, and raises to stop;
@@ -130,7 +131,7 @@ class BackupFolder:
         """
         self.verify(backup, on_connect=on_connect)
         waiting = min(OPENING_SECONDS, deadline_seconds)
-        replaced: list[Backup] = []
+        kept: list[Backup] = []
         with (
             self._scratch.image(backup.path, prepare, on_connect=on_connect, wait_seconds=deadline_seconds) as image,
             closing(open_local(destination_path, on_connect=on_connect, busy_seconds=waiting)) as live,
@@ -141,14 +142,14 @@ class BackupFolder:
 
             def inspect(connection: sqlite3.Connection) -> None:
                 check(connection)
-                replaced.append(self._keep(connection, on_connect=on_connect, wait_seconds=deadline_seconds))
+                kept.append(self._keep(connection, id=replaced, on_connect=on_connect, wait_seconds=deadline_seconds))
 
             def confirm(connection: sqlite3.Connection) -> bool:
                 try:
                     with self._scratch.trial(connection, on_connect=on_connect, wait_seconds=deadline_seconds) as trial:
                         return same_content(trial, image, on_connect=on_connect)
                 except (sqlite3.Error, OSError) as error:
-                    raise _not_confirmed(backup, live, replaced[0], f"it could not be read back ({error})") from error
+                    raise _not_confirmed(backup, live, kept[0], f"it could not be read back ({error})") from error
 
             if not overwrite(
                 live,
@@ -161,8 +162,8 @@ class BackupFolder:
                 wait_seconds=deadline_seconds,
                 probe=probe,
             ):
-                raise _not_confirmed(backup, live, replaced[0], "it reads back different")
-        return replaced[0]
+                raise _not_confirmed(backup, live, kept[0], "it reads back different")
+        return kept[0]
 
     def list(self) -> tuple[Backup, ...]:
         """The backups whose file is there, oldest first. Raises Blocked (T233) where a description is damaged."""
@@ -178,13 +179,26 @@ class BackupFolder:
                 sync(self.folder)
         return freed
 
+    def readable(self) -> tuple[Backup, ...]:
+        """The same as `list`, without those whose description is damaged."""
+        found = []
+        for path in sorted(self.folder.glob("*.db")):
+            with suppress(Blocked, FileNotFoundError):
+                found.append(read_description(path.with_suffix(".json")))
+        return tuple(found)
+
     def prune(self, older_than: datetime, keep: Collection[str] = ()) -> Pruned:
         """Delete what was made before `older_than`, apart from the ids in `keep`, and leftovers of that age."""
         old = [backup for backup in self.list() if backup.created_at < older_than and backup.id not in keep]
         freed = [self.delete(backup) for backup in old]
-        stale = [path for path in self._scratch.leftovers() if path.stat().st_mtime < older_than.timestamp()]
         deleted = tuple(backup for backup, size in zip(old, freed, strict=True) if size)
-        return Pruned(deleted=deleted, bytes=sum(freed) + sum(_remove(path) for path in stale))
+        return Pruned(deleted=deleted, bytes=sum(freed) + self.sweep(older_than))
+
+    def sweep(self, older_than: datetime) -> int:
+        """Delete what killed processes left unfinished before then; the bytes freed."""
+        with self._scratch.errors(needed=0):
+            stale = [path for path in self._scratch.leftovers() if path.stat().st_mtime < older_than.timestamp()]
+            return sum(_remove(path) for path in stale)
 
     def _keep(
         self,
@@ -192,11 +206,12 @@ class BackupFolder:
         *,
         on_connect: OnConnect | None,
         wait_seconds: float,
+        id: str | None = None,
         progress: Progress | None = None,
         probe: Probe = no_probe,
     ) -> Backup:
         """Copy, prove and keep what a connection sees that has no transaction open."""
-        name, id = path_of(source), str(uuid7())
+        name, id = path_of(source), id or str(uuid7())
         with driver_errors(name, "backing it up"):
             needed = self._scratch.make_room(2 * _size(source))  # the copy, and its trial
         with driver_errors(name, "backing it up"), self._scratch.errors(needed), _nothing_half_done(self.folder, id):
