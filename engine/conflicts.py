@@ -19,8 +19,9 @@ from ..events.fold import Status
 from ..events.lifecycle import State
 from ..migrations.catalogue import Schema
 from ..migrations.definition import SideName
-from ..migrations.ledger import SideLedger
+from ..migrations.ledger import DECLARED, SideLedger, noted
 from ..migrations.target import Whole
+from .decide import unrecorded_restore
 from .definitions import SIDES, Defined
 from .drift import Baseline, not_compared
 
@@ -92,10 +93,13 @@ def _rows_that_the_log_lacks(known: Known) -> Iterator[Conflict]:
     for side, whole in known.wholes.items():
         for migration, ledger in whole.ledgers.items():
             status = known.status(migration)
+            if unrecorded_restore(ledger, status) is not None:
+                continue
             for row in ledger.rows:
                 if row.pair == known.pair and row.run not in status.known_runs | status.adopted_runs:
+                    code = "T288" if DECLARED in noted(row) else "T252"
                     yield Conflict(
-                        "T252", kind="foreign_log", side=side, migration=migration, run=row.run, location=known.location
+                        code, kind="foreign_log", side=side, migration=migration, run=row.run, location=known.location
                     )
                     break
 
@@ -120,7 +124,7 @@ def _steps_that_a_ledger_lacks(known: Known) -> Iterator[Conflict]:
         sides: tuple[tuple[SideName, str | None], ...] = (("local", status.local_by), ("remote", status.remote_by))
         for side, by in sides:
             ledger = known.ledger(side, migration)
-            if by is None or ledger is None or ledger.whole(by):
+            if by is None or ledger is None or ledger.whole(by) or unrecorded_restore(ledger, status) is not None:
                 continue
             undoing = status.run is not None and status.state is State.ROLLING_BACK and ledger.undid(status.run.run)
             if not undoing:

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from attrs import evolve
+
 from ..events.errors import (
     Blocked,
     ConcurrencyConflict,
@@ -30,10 +32,14 @@ from ..events.types import Recorded
 from ..migrations.memory_target import MemoryDatabase
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.seam import Probe, no_probe
+from .backup_report import BackupReport
+from .baselining import baseline
 from .conflicts import BLOCKING, conflicts
 from .decide import Request
 from .definitions import Defined, MigrationSource
 from .driver import Driver, outcome_of
+from .keeping import create, note_found, prune, tidy
+from .keeping import verify as verify_backups
 from .locks import coordinator_lock
 from .pair_log import check_chains, note_conflicts, open_conflicts
 from .planning import due, order_of, planned
@@ -47,6 +53,7 @@ from .report import (
     error_report,
     run_reports,
 )
+from .restoring import restore, take_in_restores
 from .session import Listener, Session, Settings, check_addresses, load, session, silent
 from .standing import status_report, sync_rows
 from .verifying import verify
@@ -218,6 +225,40 @@ class Coordinator:
         except TwinstepError as error:
             return VerifyReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
+    def baseline(self, id: str) -> Report:
+        """Record an existing pair of databases as being at that migration, after comparing schemas.
+
+        Every migration up to it that does not stand yet is written into both ledgers, and then into the log. What is missing
+        or other than the migrations would make it is refused, and nothing is recorded; what is there beside it is a finding.
+        """
+        return self._reported("baseline", lambda opened: baseline(opened, id), to=id)
+
+    # Backups. The log is the list of them; their files lie in the state folder.
+
+    def create_backup(self) -> BackupReport:
+        """Back the local database up now; the host may go on writing."""
+        return self._about_backups("back up", create)
+
+    def verify_backup(self, id: str | None = None) -> BackupReport:
+        """Open, hash and check one backup, or all that there are; what is damaged, missing or foreign is exit code 5."""
+        return self._about_backups("verify backups", lambda opened: verify_backups(opened, id))
+
+    def restore_backup(self, id: str, *, discard_local_writes: bool = False) -> BackupReport:
+        """Put a backup of the local database back, and record for each migration how it stands since.
+
+        Refused (exit code 5) where others wrote to the database after the backup was made, unless `discard_local_writes`
+        gives that up. The ledger is not rewound, and what is replaced is kept as a backup in any case.
+        """
+        return self._about_backups("restore a backup", lambda opened: restore(opened, id, discard_writes=discard_local_writes))
+
+    def prune_backups(self, keep_days: int | None = None) -> BackupReport:
+        """Delete the backups older than that many days (by default the coordinator's `keep_days`, 30).
+
+        Never one that a run in flight may need. The report has what was really deleted.
+        """
+        days = self._settings.keep_days if keep_days is None else keep_days
+        return self._about_backups("prune backups", lambda opened: prune(opened, days))
+
     def _migrate(self, opened: Session, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
         driver = Driver(opened)
         if adopt:
@@ -315,15 +356,28 @@ class Coordinator:
         """Run a changing call under the lock; what it raises of ours is its report. A damaged log and our own bugs too."""
         try:
             with self._writing(doing, needs_folder=needs_folder, adopt=adopt, to=to) as opened:
-                return work(opened)
+                report = work(opened)
+                return evolve(report, findings=(*report.findings, *tidy(opened, self._settings.keep_days)))
         except TwinstepError as error:
             return Report(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
+
+    def _about_backups(self, doing: str, work: Callable[[Session], BackupReport]) -> BackupReport:
+        """The same for a call about backups. It needs no folder of migrations, and comes before any conflict is looked for."""
+        try:
+            if self._settings.local is None:
+                raise Blocked("T280")
+            with self._writing(doing, needs_folder=False) as opened:
+                note_found(opened)
+                return work(opened)
+        except TwinstepError as error:
+            return BackupReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
     @contextmanager
     def _writing(
         self, doing: str, *, needs_folder: bool = True, adopt: bool = False, to: str | None = None
     ) -> Iterator[Session]:
-        """A session under the lock. Bad input is found before it is taken, so that it leaves no state folder behind."""
+        """A session under the lock, once the log knows of every restore. Bad input is found before the lock is taken, so that
+        it leaves no state folder behind."""
         settings = self._settings
         defined = self._defined(needs_folder=needs_folder)
         if to is not None and defined is not None and to not in defined:
@@ -331,6 +385,7 @@ class Coordinator:
         check_addresses(settings)
         lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
         with lock, session(settings, defined, writes=True, adopt=adopt) as opened:
+            take_in_restores(opened)
             yield opened
 
     def _defined(self, *, needs_folder: bool) -> dict[str, Defined] | None:

@@ -17,17 +17,18 @@ from attrs import frozen
 from ..events import types as e
 from ..events.fold import Status
 from ..events.lifecycle import TABLE, Effect, Row, State, When
-from ..migrations.ledger import SideLedger
+from ..migrations.ledger import LedgerRow, SideLedger
 
-Wish: TypeAlias = Literal["apply", "back", "finish", "adopt", "baseline", "restore"]
+Wish: TypeAlias = Literal["apply", "back", "finish", "adopt", "baseline", "restore", "record"]
 
 
 @frozen(kw_only=True)
 class Request:
     """What the caller wants of one migration.
 
-    `finish` finishes what is in flight and begins nothing. `began` says that this call has already begun a run, so that
-    it does not begin another one. `accept` is the person's word that a difference is all right.
+    `finish` finishes what is in flight and begins nothing; `record` only takes into the log what the ledgers hold. `began`
+    says that this call has already begun a run, so that it does not begin another one. `accept` is the person's word that a
+    difference is all right.
     """
 
     wish: Wish
@@ -54,8 +55,21 @@ def decide(status: Status, observed: Observed, request: Request) -> Row | None:
     """The first row of the table that fits, or None where nothing is left to do."""
     for row in TABLE:
         if status.state in row.sources and QUESTIONS[row.when](status, observed, request):
-            return row
+            return row if request.wish != "record" or row.effect is Effect.RECORD else None
     return None
+
+
+def unrecorded_restore(ledger: SideLedger | None, status: Status) -> LedgerRow | None:
+    """A row by which a restored backup changed what stands, and that the log is about to say; None where there is none.
+
+    The row names where the stream was. One that has moved on since, or lost its tail, is another matter: a conflict.
+    """
+    if ledger is None:
+        return None
+    row = ledger.restored(known=status.known_runs | status.adopted_runs)
+    if row is None or (row.stream_version, row.stream_hash) != (status.version, status.last_hash):
+        return None
+    return row
 
 
 def has_work(status: Status, side: str) -> bool:
@@ -110,6 +124,10 @@ def _undone_in(ledger: SideLedger | None, status: Status) -> bool:
     if ledger is None or status.run is None:
         return False
     return ledger.undid(status.run.run) and not ledger.holds(status.undone_runs())
+
+
+def _ledger_has_restore(status: Status, observed: Observed, request: Request) -> bool:
+    return unrecorded_restore(observed.local, status) is not None
 
 
 def _asked_to_adopt(status: Status, observed: Observed, request: Request) -> bool:
@@ -213,6 +231,7 @@ QUESTIONS: Final[Mapping[When, Question]] = {
     When.LEDGER_HAS_CONFIRMATION: _ledger_has_confirmation,
     When.LEDGER_HAS_REMOTE_UNDO: _ledger_has_remote_undo,
     When.LEDGER_HAS_LOCAL_UNDO: _ledger_has_local_undo,
+    When.LEDGER_HAS_RESTORE: _ledger_has_restore,
     When.ASKED_TO_ADOPT: _asked_to_adopt,
     When.ASKED_TO_BASELINE: _asked_to_baseline,
     When.ASKED_TO_RESTORE: _asked_to_restore,

@@ -17,20 +17,30 @@ from ..events.errors import (
 )
 from ..events.lifecycle import State
 from ..events.types import BACK
+from ..migrations.restored import RestoreOrder
 from .decide import Request, Wish
 from .definitions import Defined
 from .loop import Finished, Loop
 from .report import Report, RunReport, error_report, run_reports
 from .session import Session
-from .worker import Worker
+from .worker import Declaring, Worker
 
 
 class Driver:
     """Drives migrations one after the other in one session, and remembers for the report what came of each."""
 
-    def __init__(self, opened: Session, *, discard_writes: bool = False) -> None:
+    def __init__(
+        self,
+        opened: Session,
+        *,
+        discard_writes: bool = False,
+        declaring: Declaring | None = None,
+        restoring: RestoreOrder | None = None,
+    ) -> None:
         self._opened = opened
         self._discard_writes = discard_writes
+        self._declaring = declaring
+        self._restoring = restoring
         self._finished: list[tuple[str, Wish, Finished]] = []
         self.stopped = False
 
@@ -45,6 +55,8 @@ class Driver:
             targets=opened.targets,
             remote_role=settings.remote_role,
             discard_writes=self._discard_writes,
+            declaring=self._declaring,
+            restoring=self._restoring,
         )
         loop = Loop(
             store=opened.store,
@@ -63,6 +75,13 @@ class Driver:
     def done(self) -> dict[str, str]:
         """What this call has done to each migration, as the word for how a conflict about it ended."""
         return {migration: word for migration, wish, finished in self._finished if (word := _word(wish, finished))}
+
+    def drive_or_raise(self, migration: str, request: Request) -> Finished:
+        """The same, for what is done or refused at once: raises what it stopped at."""
+        finished = self.drive(migration, request)
+        if finished.error is not None:
+            raise finished.error
+        return finished
 
     def report(self) -> Report:
         """What came of it all: the runs of this call, and the outcome of the last one."""

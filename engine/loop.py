@@ -216,7 +216,7 @@ class Loop:
             skipped = status.run is not None and (status.run.skip_remote or request.skip_remote) and not status.remote_started
             return has_work(status, "remote") and not skipped
         skip = request.skip_remote or self._worker.remote_role == "skip"
-        return "remote" in self._worker.defined.works and not (skip and request.wish == "apply")
+        return "remote" in self._worker.defined.works and not (skip and request.wish != "back")
 
     def _situation(self, request: Request) -> Situation:
         recalled = recall(self._events, self._status)
@@ -299,7 +299,7 @@ class Loop:
 
 def _touched(row: Row) -> frozenset[str]:
     """The sides whose ledger an effect may have changed, or whose lock it may have taken."""
-    if row.effect in (Effect.VALIDATE, Effect.RECORD, Effect.GIVE_UP):
+    if row.effect in (Effect.VALIDATE, Effect.RECORD, Effect.GIVE_UP) or row.effect in SETTLING:
         return frozenset({"local", "remote"})
     sides = {"local"} if "LOCAL" in row.effect else set()
     return frozenset(sides | ({"remote"} if "REMOTE" in row.effect else set()))

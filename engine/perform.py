@@ -27,7 +27,7 @@ from .accepting import accept
 from .decide import Observed, has_work
 from .definitions import SIDES
 from .going_back import compare, give_up, undo_local, undo_remote
-from .settling import adopt, record
+from .settling import adopt, baseline, record, restore
 from .worker import Situation, Worker
 
 
@@ -228,6 +228,8 @@ def _verify(worker: Worker, row: Row, situation: Situation) -> list[Event]:
 EFFECTS: Mapping[Effect, Callable[[Worker, Row, Situation], list[Event]]] = {
     Effect.RECORD: record,
     Effect.ADOPT: adopt,
+    Effect.BASELINE: baseline,
+    Effect.RESTORE: restore,
     Effect.VALIDATE: _validate,
     Effect.GIVE_UP: give_up,
     Effect.BACK_UP: _back_up,

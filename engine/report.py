@@ -80,13 +80,15 @@ class RunReport:
 
 @frozen(kw_only=True)
 class Report:
-    """What `migrate`, `resume` and `roll_back` answer. `exit_code` is the command's, `error` what it stopped at.
+    """What `migrate`, `resume`, `roll_back` and `baseline` answer. `exit_code` is the command's, `error` what it stopped at.
 
+    `findings` are of the call as a whole, such as an old backup that could not be deleted; none of them is a failure.
     `rehearsal` is there for a dry run only.
     """
 
     outcome: str
     runs: tuple[RunReport, ...] = ()
+    findings: tuple[str, ...] = ()
     exit_code: int = 0
     error: ErrorReport | None = None
     rehearsal: RehearsalReport | None = None
@@ -292,6 +294,10 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
                 values["remote"] = changes
             case e.LocalUndone(replaced=replaced) if replaced is not None:
                 findings.append(f"what the restored backup replaced is kept as backup {replaced['id']}")
+            case e.Baselined(findings=found):
+                findings += found
+            case e.BackupRestored(backup=named, replaced=kept):
+                findings.append(f"backup {named} was restored; what it replaced is kept as backup {kept}")
             case e.RolledBack(stands=stands):
                 findings += [f"the {side} side stays as it is: run {by} stands there" for side, by in stands.items()]
                 standing = stands

@@ -21,7 +21,7 @@ from ..events.types import Recorded
 from ..migrations.catalogue import Schema
 from ..migrations.definition import SideName
 from ..migrations.memory_target import MemoryDatabase, MemoryTarget
-from ..migrations.target import Target, Whole
+from ..migrations.target import Backups, Target, Whole
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.rehearsal_folder import remove_leftovers
 from ..stores.seam import Probe, no_probe
@@ -30,6 +30,7 @@ from .definitions import SIDES, Defined, MigrationSource, definitions
 from .drift import Baseline, baselines
 
 if TYPE_CHECKING:
+    from ..stores.backups import BackupFolder
     from ..stores.local_connection import OnConnect
 
 Listener: TypeAlias = "Callable[[Recorded], None]"
@@ -104,6 +105,7 @@ class Session:
     targets: Mapping[SideName, Target]
     defined: Mapping[str, Defined]
     pair: str | None
+    backups: Backups | None = None
     has_folder: bool = True
     writes: bool = False
     problems: dict[SideName, TwinstepError] = field(factory=dict)
@@ -204,6 +206,7 @@ def session(
             has_folder=defined is not None,
             writes=writes,
             pair=_pair(settings, store, targets, writes=writes, adopt=adopt),
+            backups=open_backups(settings),
         )
     finally:
         for target in targets.values():
@@ -274,11 +277,10 @@ def open_targets(settings: Settings) -> dict[SideName, Target]:
         targets["local"] = MemoryTarget("local", settings.local, probe=settings.probe)
     elif settings.local_path is not None:
         from ..migrations.sqlite_target import SQLiteTarget
-        from ..stores.backups import BackupFolder
 
         targets["local"] = SQLiteTarget(
             settings.local_path,
-            backups=BackupFolder(settings.state_folder / "backups", clock=settings.clock),
+            backups=backup_folder(settings),
             on_connect=settings.on_local_connect,
             wait_seconds=settings.wait_seconds,
             probe=settings.probe,
@@ -297,6 +299,27 @@ def open_targets(settings: Settings) -> dict[SideName, Target]:
             probe=settings.probe,
         )
     return targets
+
+
+def backup_folder(settings: Settings) -> BackupFolder:
+    """Where the backups of the local database lie."""
+    from ..stores.backups import BackupFolder
+
+    return BackupFolder(settings.state_folder / "backups", clock=settings.clock)
+
+
+def open_backups(settings: Settings) -> Backups | None:
+    """The copies of the local database; None where there is no local database."""
+    if isinstance(settings.local, MemoryDatabase):
+        from ..migrations.memory_backups import MemoryBackups
+
+        return MemoryBackups(settings.local, probe=settings.probe)
+    path = settings.local_path
+    if path is None:
+        return None
+    from ..migrations.sqlite_backups import SQLiteBackups
+
+    return SQLiteBackups(path, backup_folder(settings), on_connect=settings.on_local_connect, probe=settings.probe)
 
 
 def _pair(

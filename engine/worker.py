@@ -9,10 +9,10 @@ Read next: `perform.py` (the effects on the way forward), `going_back.py`, `sett
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
-from attrs import frozen
+from attrs import field, frozen
 from uuid_utils import uuid7
 
 from ..events import types as e
@@ -22,6 +22,7 @@ from ..events.lifecycle import State
 from ..events.types import Json
 from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import SideName
+from ..migrations.restored import RestoreOrder
 from ..migrations.target import Target
 from ..migrations.work import Order, SideWork, recorded_work
 from .decide import Observed, Request
@@ -50,6 +51,14 @@ class Situation:
         return applied is not None and applied.run != run
 
 
+@frozen(kw_only=True)
+class Declaring:
+    """What a baseline found out: by side and migration, what was there before each step; and what it has to tell."""
+
+    before: Mapping[SideName, Mapping[str, Sequence[Mapping[str, Json]]]] = field(factory=dict)
+    findings: tuple[str, ...] = ()
+
+
 class Worker:
     """One migration on one pair, with the targets on which effects are performed."""
 
@@ -62,6 +71,8 @@ class Worker:
         targets: Mapping[SideName, Target],
         remote_role: str = "apply",
         discard_writes: bool = False,
+        declaring: Declaring | None = None,
+        restoring: RestoreOrder | None = None,
     ) -> None:
         self.defined = defined
         self.pair = pair
@@ -69,6 +80,8 @@ class Worker:
         self.targets = targets
         self.remote_role = remote_role
         self.discard_writes = discard_writes
+        self.declaring = declaring
+        self.restoring = restoring
         # Where no local database is changed there is no writer lock; this token stands for "the same call" instead.
         self._token = uuid.uuid4().hex
 

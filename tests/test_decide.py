@@ -62,7 +62,12 @@ TAKES_BACK = started(direction=e.BACK, undoes=(EARLIER,))
 ROLLBACK = e.RollbackStarted(run=RUN, reason="refused", sides=("local", "remote"))
 BOTH = Observed(local=EMPTY, remote=EMPTY, lock="token", remote_held=True)
 APPLY, BACK, FINISH = Request(wish="apply"), Request(wish="back"), Request(wish="finish")
-BEGAN = Request(wish="apply", began=True)
+BEGAN, RECORD = Request(wish="apply", began=True), Request(wish="record")
+BY_RESTORE = '{"restored": "a backup", "replaced": "another"}'
+RESTORED = ledger(
+    row(UP, RUN),
+    evolve(row(DOWN, "the restore", undoes=RUN), stream_hash="as it was", before=BY_RESTORE),
+)
 
 
 @frozen
@@ -320,6 +325,35 @@ CASES = (
     Case("and only once in a call", status(S.VERIFIED), BOTH, Request(wish="adopt", began=True), None),
     Case("a baseline is taken", Status(), BOTH, Request(wish="baseline"), "1b"),
     Case("a backup is restored", status(S.VERIFIED), BOTH, Request(wish="restore"), "1c"),
+    Case(
+        "what a restored backup changed, and the log lacks, is recorded",
+        status(S.VERIFIED, last_hash="as it was"),
+        Observed(local=RESTORED, remote=EMPTY),
+        RECORD,
+        "0f",
+    ),
+    Case(
+        "from any state in flight",
+        status(S.LOCAL_APPLIED, last_hash="as it was"),
+        Observed(local=RESTORED, remote=EMPTY),
+        BEGAN,
+        "0f",
+    ),
+    Case(
+        "but not where the stream has gone on since",
+        status(S.VERIFIED, last_hash="as it became"),
+        Observed(local=RESTORED, remote=EMPTY),
+        RECORD,
+        None,
+    ),
+    Case(
+        "and not twice",
+        status(S.PENDING, last_hash="as it was", adopted_runs=frozenset({"the restore"})),
+        Observed(local=RESTORED, remote=EMPTY),
+        RECORD,
+        None,
+    ),
+    Case("recording goes on with nothing", status(S.VALIDATED), BOTH, RECORD, None),
 )
 
 
