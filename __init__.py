@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .engine.backup_report import BackupReport as BackupReport
     from .engine.bootstrap import bootstrap as bootstrap
     from .engine.bootstrap_rules import BootstrapOutcome as BootstrapOutcome
     from .engine.coordinator import Coordinator as Coordinator
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "BackupReport": "engine.backup_report",
     "BootstrapOutcome": "engine.bootstrap_rules",
     "bootstrap": "engine.bootstrap",
     "Coordinator": "engine.coordinator",

@@ -24,7 +24,7 @@ from .pair_log import append_to_pair
 from .report import error_report
 from .session import Session
 
-BY_HAND, FOUND = "by hand", "found"
+BY_HAND, FOUND, REPLACED = "by hand", "found", "replaced by a restore"
 
 
 def backups_of(opened: Session) -> Backups:
@@ -109,10 +109,13 @@ def note_found(opened: Session) -> None:
     if opened.backups is None:
         return
     known = known_backups(opened)
-    append_to_pair(
-        opened,
-        [e.BackupCreated(backup={**found, "why": FOUND}) for found in opened.backups.found() if found["id"] not in known],
-    )
+    new = [found for found in opened.backups.found() if found["id"] not in known]
+    if new:
+        replaced = opened.targets["local"].whole().head.replaced
+        append_to_pair(
+            opened,
+            [e.BackupCreated(backup={**each, "why": REPLACED if each["id"] == replaced else FOUND}) for each in new],
+        )
 
 
 def tidy(opened: Session, keep_days: int) -> tuple[str, ...]:

@@ -42,9 +42,11 @@ def take_in_restores(opened: Session) -> None:
     if local is None or opened.pair is None:
         return
     whole, statuses = local.whole(), opened.statuses()
-    for name, ledger in whole.ledgers.items():
-        if unrecorded_restore(ledger, statuses.get(name, Status())) is not None:
-            Driver(opened).drive_or_raise(name, Request(wish="record"))
+    found = [name for name, ledger in whole.ledgers.items() if unrecorded_restore(ledger, statuses.get(name, Status()))]
+    for name in found:
+        Driver(opened).drive_or_raise(name, Request(wish="record"))
+    if found:
+        note_found(opened)
     head = whole.head
     ours = (head.pair, head.log) == (opened.pair, opened.store.log_id)
     if head.restored_by and ours and not _is_recorded(opened, head.restored_by):

@@ -275,8 +275,8 @@ class DownReplaced(RunEvent):
 
 @frozen(kw_only=True)
 class BackupCreated(Event):
-    """A backup that no migration's stream tells of. `backup` describes it; its `why` is "by hand", or "found" for one that
-    lay in the folder: of what a restore replaced, or from a process that was killed before it could say so."""
+    """A backup that no migration's stream tells of. `backup` describes it; its `why` is "by hand", "replaced by a restore",
+    or "found" for one that lay in the folder because a process was killed before it could say so."""
 
     backup: Mapping[str, Json]
 

@@ -218,11 +218,14 @@ class MemoryTarget:
         here, made, before = self._reach().look(content=False), Contents(), {}
         for work in works:
             version = work.limits.user_version_from
-            began = made.user_version if not version or made.user_version in version else version[0]
-            before[work.migration] = tuple({"user_version": began, "existed": False} for _ in work.script.units)
+            said: dict[str, Json] = {"existed": False}
+            if work.limits.user_version_to is not None:
+                said["user_version"] = made.user_version if not version or made.user_version in version else version[0]
+            before[work.migration] = tuple(said for _ in work.script.units)
             self._make(made, work)
         differences, findings = differences_of(made.look().objects, here.objects)
-        if self._side == "local" and made.user_version != here.marks["user_version"]:
+        sets_version = self._side == "local" and any(work.limits.user_version_to is not None for work in works)
+        if sets_version and made.user_version != here.marks["user_version"]:
             differences = (*differences, f"user_version is {here.marks['user_version']}, not {made.user_version}")
         return Comparison(differences=differences, findings=findings, before=before)
 
@@ -349,7 +352,7 @@ class MemoryTarget:
 
     def _version_back(self, contents: Contents, row: LedgerRow) -> None:
         if self._side == "local":
-            contents.user_version = int(json.loads(row.before)["user_version"])
+            contents.user_version = int(json.loads(row.before).get("user_version", contents.user_version))
 
     def _take_confirmations_back(self, order: Order) -> None:
         rows = self.ledger(order.migration).confirming(order.undoes)

@@ -54,7 +54,10 @@ class SQLiteBackups:
 
     def delete(self, backup: Mapping[str, Json]) -> int:
         """The copy and its description."""
-        return self._folder.delete(self._of(backup))
+        found = self._of(backup)
+        was_there = found.path.exists()
+        freed = self._folder.delete(found)
+        return freed if was_there else 0
 
     def found(self) -> tuple[Mapping[str, Json], ...]:
         """What lies in the folder and was made of this file."""

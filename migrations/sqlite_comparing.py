@@ -39,7 +39,8 @@ def compare_local(here: Fingerprint, works: Sequence[SideWork], target_on: Calla
         made = _made(Path(folder) / "scratch.db", works, target_on)
     differences, findings = differences_of(made.look.objects, here.objects)
     wanted, found = made.look.marks.get("user_version"), here.marks.get("user_version")
-    if wanted != found:
+    # Where no migration sets it, it is the host's.
+    if wanted != found and any(work.limits.user_version_to is not None for work in works):
         differences = (*differences, f"user_version is {found}, not {wanted}")
     return Comparison(differences=differences, findings=findings, before=made.before)
 
@@ -66,6 +67,8 @@ def _made(path: Path, works: Sequence[SideWork], target_on: Callable[[Path], Tar
 def _before(work: SideWork, said: Mapping[str, Json]) -> Mapping[str, Json]:
     """What the definition says it begins from counts more than a scratch file, which begins from nothing."""
     wanted = work.limits.user_version_from
+    if work.limits.user_version_to is None:
+        return {name: value for name, value in said.items() if name != "user_version"}
     if wanted and said.get("user_version") not in wanted:
         return {**said, "user_version": wanted[0]}
     return said

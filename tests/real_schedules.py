@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 from attrs import frozen
 
+from twinstep.engine.backup_report import BackupReport
 from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.report import Report
 from twinstep.events.fold import fold
@@ -33,14 +34,20 @@ from twinstep.stores.sqlite_events import SQLiteEventStore
 ID = "0001_change"
 NEVER = 10_000
 
-LOCAL_SCHEMA = """
+LOCAL_TABLE = """
 CREATE TABLE item (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, amount INTEGER NOT NULL DEFAULT 0);
+"""
+LOCAL_SCHEMA = f"""
+{LOCAL_TABLE}
 INSERT INTO item (name, amount) VALUES ('a', 1), ('b', 2), ('c', 3);
 DELETE FROM item WHERE name = 'c';
 PRAGMA user_version = 11;
 """
-REMOTE_SCHEMA = """
+REMOTE_TABLE = """
 CREATE TABLE item (id integer PRIMARY KEY, name text NOT NULL, amount integer NOT NULL DEFAULT 0);
+"""
+REMOTE_SCHEMA = f"""
+{REMOTE_TABLE}
 INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2);
 """
 
@@ -80,6 +87,9 @@ def _migration(local: Side | None = LOCAL, remote: Side | None = REMOTE) -> Migr
     return Migration(id=ID, local=local, remote=remote, local_options=OPTIONS)
 
 
+Call = Callable[[Coordinator], "Report | BackupReport"]
+
+
 def _migrate(coordinator: Coordinator) -> Report:
     return coordinator.migrate()
 
@@ -88,13 +98,32 @@ def _back(coordinator: Coordinator) -> Report:
     return coordinator.roll_back()
 
 
+# What both databases are made from, as a migration: for those that were there before there was a log.
+FIRST = Migration(
+    id="0000_first",
+    local=Side(up=LOCAL_TABLE, down="DROP TABLE item"),
+    remote=Side(up=REMOTE_TABLE, down="DROP TABLE item"),
+    local_options=LocalOptions(user_version_to=11),
+)
+
+
+def _baseline(coordinator: Coordinator) -> Report:
+    return coordinator.baseline(FIRST.id)
+
+
+def _restore(coordinator: Coordinator) -> BackupReport:
+    """The first backup that there is: the one from before the change."""
+    first, *_ = coordinator.backups()
+    return coordinator.restore_backup(first.backup_id)
+
+
 @frozen(kw_only=True)
 class Scenario:
     """What is run, what was run before it, and as what it may end."""
 
     migration: Migration
-    call: Callable[[Coordinator], Report] = _migrate
-    before: tuple[Callable[[Coordinator], Report], ...] = ()
+    call: Call = _migrate
+    before: tuple[Call, ...] = ()
     ends: State = State.VERIFIED
 
 
@@ -116,6 +145,9 @@ SCENARIOS = {
         migration=_migration(remote=Side(up=REMOTE_UP, down=REMOTE_DOWN, check=refuse)), ends=State.ROLLED_BACK
     ),
     "taken_back": Scenario(migration=_migration(), before=(_migrate,), call=_back, ends=State.ROLLED_BACK),
+    "baselined": Scenario(migration=FIRST, call=_baseline),
+    "restored": Scenario(migration=_migration(), before=(_migrate,), call=_restore, ends=State.PENDING),
+    "restored_and_migrated_again": Scenario(migration=_migration(), before=(_migrate, _restore)),
 }
 
 
@@ -221,7 +253,7 @@ def check_end(name: str, place: Place, legal: dict[str, Any]) -> None:
     store = SQLiteEventStore(place.folder / "app.db.twinstep" / "log.db", readonly=True)
     with closing(store):
         assert check_log(store).sound
-        (stream,) = (stream for stream in store.streams() if stream.endswith(ID))
+        (stream,) = (stream for stream in store.streams() if stream.endswith(SCENARIOS[name].migration.id))
         assert fold(store.read(stream)).state is SCENARIOS[name].ends
     assert world(place) == legal
     with psycopg.connect(place.url) as remote:

@@ -17,12 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
+from twinstep.engine.backup_report import BackupReport
 from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.report import Report, VerifyReport
 from twinstep.events.fold import fold
 from twinstep.events.lifecycle import State
+from twinstep.migrations.catalogue import CatalogueObject
 from twinstep.migrations.definition import Migration, Side
 from twinstep.migrations.memory_target import Contents, MemoryDatabase
 from twinstep.stores.log_check import check_log
@@ -77,7 +79,7 @@ def _own(value: object) -> object:
     return copy.copy(value) if isinstance(value, list | dict | set) else value
 
 
-Call = Callable[[Coordinator], Report | VerifyReport]
+Call = Callable[[Coordinator], object]
 
 
 @frozen(kw_only=True)
@@ -94,6 +96,10 @@ class Scenario:
     remote: bool = True
     options: dict[str, object] = field(factory=dict)
     stands: frozenset[str] | None = None
+    earlier: tuple[Migration, ...] = ()
+    # The crossing at which the last call before is killed; the call with which a person goes on, where it is another one.
+    dies_at: str = ""
+    goes_on_with: Call | None = None
 
 
 def coordinator(scenario: Scenario, world: World, state_dir: Path, probe: Callable[[str], None]) -> Coordinator:
@@ -102,7 +108,7 @@ def coordinator(scenario: Scenario, world: World, state_dir: Path, probe: Callab
     return Coordinator(
         local=world.local if scenario.local else None,
         remote=world.remote if scenario.remote else None,
-        migrations=[scenario.migration],
+        migrations=[*scenario.earlier, scenario.migration],
         log=world.log,
         state_dir=state_dir,
         probe=probe,
@@ -118,8 +124,19 @@ def made(scenario: Scenario, state_dir: Path) -> World:
         contents.tables["items"] = {"a": 1, "b": 2}
         contents.user_version = 11
     scenario.begin(world.local.contents, world.remote.contents)
-    for call in scenario.before:
+    *calls, last = scenario.before or (lambda coordinator: None,)
+    for call in calls:
         call(coordinator(scenario, world, state_dir, lambda crossing: None))
+
+    def dying(crossing: str) -> None:
+        if crossing == scenario.dies_at:
+            raise Crash(crossing)
+
+    try:
+        last(coordinator(scenario, world, state_dir, dying))
+    except Crash:
+        return world.copied()
+    assert not scenario.dies_at, f"never came to {scenario.dies_at}"
     return world
 
 
@@ -144,6 +161,7 @@ def expected(scenario: Scenario, state_dir: Path) -> Outcome:
     """The outcome of the same call where nothing is killed."""
     world = made(scenario, state_dir)
     scenario.call(coordinator(scenario, world, state_dir, lambda crossing: None))
+    _finish(scenario, world, state_dir)
     return Outcome.of(world)
 
 
@@ -183,7 +201,7 @@ def _worlds(
 
 def _finish(scenario: Scenario, world: World, state_dir: Path) -> None:
     """Run again, as a person would: the same call, until nothing is in flight."""
-    calls = (scenario.call, lambda coordinator: coordinator.resume())
+    calls = (scenario.goes_on_with or scenario.call, lambda coordinator: coordinator.resume())
     for call in calls:
         call(coordinator(scenario, world, state_dir, lambda crossing: None))
 
@@ -233,8 +251,6 @@ REMOTE = Side(up=(add(100), INDEX), down=add(-100))
 
 
 def _migration(**changes: object) -> Migration:
-    from attrs import evolve
-
     return evolve(Migration(id=ID, local=LOCAL, remote=REMOTE), **changes)  # type: ignore[arg-type]
 
 
@@ -249,6 +265,57 @@ def _applied_by_another_device(local: Contents, remote: Contents) -> None:
     assert report.outcome == "verified", report
     made_by_other = shared.contents
     remote.tables, remote.objects, remote.ledger = made_by_other.tables, made_by_other.objects, made_by_other.ledger
+
+
+def make(name: str) -> Callable[[Contents], None]:
+    """Makes a table of that name with one row in it, from nothing."""
+
+    def change(contents: Contents) -> None:
+        contents.tables[name] = {"a": 1}
+        contents.objects[f"table {name}"] = CatalogueObject(kind="table", name=name, definition="a")
+
+    return change
+
+
+def drop(name: str) -> Callable[[Contents], None]:
+    """Takes it away again."""
+
+    def change(contents: Contents) -> None:
+        del contents.tables[name]
+        del contents.objects[f"table {name}"]
+
+    return change
+
+
+FIRST = Migration(
+    id="0000_first",
+    local=Side(up=make("things"), down=drop("things")),
+    remote=Side(up=(make("things"), "CREATE INDEX CONCURRENTLY things_index ON things (key)"), down=drop("things")),
+)
+# The same as the migration that the schedules look at.
+MADE = evolve(FIRST, id=ID)
+
+
+def _is_there_already(local: Contents, remote: Contents) -> None:
+    """Somebody made the tables and the index before there was a log."""
+    make("things")(local)
+    make("things")(remote)
+    index = "CREATE INDEX CONCURRENTLY things_index ON things (key)"
+    remote.objects["index things_index"] = CatalogueObject(kind="index", name="things_index", definition=index)
+
+
+def _baseline(coordinator: Coordinator) -> Report:
+    return coordinator.baseline(ID)
+
+
+def _baseline_first(coordinator: Coordinator) -> Report:
+    return coordinator.baseline(FIRST.id)
+
+
+def _restore(coordinator: Coordinator) -> BackupReport:
+    """The first backup that there is: the one from before the change."""
+    first, *_ = coordinator.backups()
+    return coordinator.restore_backup(first.backup_id)
 
 
 def _migrate(coordinator: Coordinator) -> Report:
@@ -372,6 +439,54 @@ SCENARIOS = (
         migration=_migration(),
         before=(_migrate,),
         call=_accept_and_back,
+    ),
+    Scenario(name="baselined", migration=MADE, begin=_is_there_already, call=_baseline),
+    Scenario(
+        name="baselined and taken back",
+        migration=MADE,
+        begin=_is_there_already,
+        before=(_baseline,),
+        call=_back,
+        ends=State.ROLLED_BACK,
+    ),
+    Scenario(
+        name="baselined and migrated further",
+        earlier=(FIRST,),
+        migration=_migration(),
+        begin=_is_there_already,
+        before=(_baseline_first,),
+        call=_migrate,
+    ),
+    Scenario(name="restored", migration=_migration(), before=(_migrate,), call=_restore, ends=State.PENDING),
+    Scenario(
+        name="restored while in flight",
+        migration=_migration(),
+        before=(_migrate,),
+        dies_at="local:group:after-commit",
+        call=_restore,
+        ends=State.PENDING,
+    ),
+    Scenario(
+        name="restored while going back",
+        migration=_migration(remote=Side(up=(add(100), refuse), down=add(-100))),
+        before=(_migrate,),
+        dies_at="UNDO_LOCAL:before",
+        call=_restore,
+        ends=State.PENDING,
+    ),
+    Scenario(name="restored and migrated again", migration=_migration(), before=(_migrate, _restore), call=_migrate),
+    Scenario(
+        name="restored, killed, and migrated",
+        migration=_migration(),
+        before=(_migrate,),
+        call=_restore,
+        goes_on_with=_migrate,
+    ),
+    Scenario(
+        name="restored, killed, and taken back",
+        migration=_migration(),
+        before=(_migrate, _restore, _migrate),
+        call=_back,
         ends=State.ROLLED_BACK,
     ),
 )

@@ -18,12 +18,13 @@ import click
 from ...events.errors import Blocked, ConfigurationError, TwinstepError
 from .asking import CHECK, PLAN, STATUS
 from .beginning import INIT, NEW
-from .changing import MIGRATE, RESUME, ROLLBACK
+from .changing import BASELINE, MIGRATE, RESUME, ROLLBACK
 from .checking import VERIFY
 from .demonstration import DEMO
 from .invocation import Invocation
+from .keeping import BACKUP, BACKUP_CREATE, BACKUP_LIST, BACKUP_PRUNE, BACKUP_RESTORE, BACKUP_VERIFY
 from .logs import LOG, LOG_CHECK, LOG_EXPORT
-from .looking_back import BACKUP, BACKUP_LIST, HISTORY
+from .looking_back import HISTORY
 from .screen import Screen
 from .teaching import TaughtCommand, TaughtGroup, setting_options, write_options
 from .trouble import ATTENTION, DONE, EXIT_CODES, INTERRUPTED, outcome_of, without_passwords
@@ -35,12 +36,14 @@ OVERVIEW: Final[Mapping[str, Mapping[str, TaughtCommand | TaughtGroup]]] = {
     "Begin": {"demo": DEMO, "init": INIT, "new": NEW},
     "Look first": {"status": STATUS, "plan": PLAN, "check": CHECK, "verify": VERIFY},
     "Change both databases": {"migrate": MIGRATE, "resume": RESUME, "rollback": ROLLBACK},
-    "Look back": {
-        "history": HISTORY,
-        "log": LOG,
-        "log check": LOG_CHECK,
-        "log export": LOG_EXPORT,
+    "Begin with databases that are there already": {"baseline": BASELINE},
+    "Look back": {"history": HISTORY, "log": LOG, "log check": LOG_CHECK, "log export": LOG_EXPORT},
+    "Back up the local database": {
         "backup list": BACKUP_LIST,
+        "backup create": BACKUP_CREATE,
+        "backup verify": BACKUP_VERIFY,
+        "backup restore": BACKUP_RESTORE,
+        "backup prune": BACKUP_PRUNE,
     },
 }
 
@@ -93,7 +96,7 @@ APP: Final = Overview(
     invoke_without_command=True,
     help=ABOUT,
     params=[VERSION, *setting_options()],
-    commands=[INIT, NEW, STATUS, PLAN, CHECK, VERIFY, MIGRATE, RESUME, ROLLBACK, HISTORY, LOG, BACKUP, DEMO],
+    commands=[INIT, NEW, STATUS, PLAN, CHECK, VERIFY, MIGRATE, RESUME, ROLLBACK, BASELINE, HISTORY, LOG, BACKUP, DEMO],
 )
 
 

@@ -1,4 +1,4 @@
-"""The commands that change something: `migrate`, `resume`, `rollback`. One call of the coordinator each.
+"""The commands that change something: `migrate`, `resume`, `rollback`, `baseline`. One call of the coordinator each.
 
 On a terminal each step is shown as it is recorded. Ctrl-C and SIGTERM end the call where it is; the log and the ledgers hold
 what was done, and running again goes on from there. Read next: `progress.py`, `../coordinator.py`.
@@ -47,6 +47,11 @@ def run_resume(invocation: Invocation, skip_remote: bool, discard_local_writes: 
 def run_rollback(invocation: Invocation, migration: str | None) -> int:
     """Take migrations back."""
     return _change(invocation, lambda coordinator: coordinator.roll_back(migration))
+
+
+def run_baseline(invocation: Invocation, migration: str) -> int:
+    """Take existing databases as being at a migration."""
+    return _change(invocation, lambda coordinator: coordinator.baseline(migration))
 
 
 def _change(invocation: Invocation, call: Callable[[Coordinator], Report], *, doing: str = OPENING) -> int:
@@ -165,4 +170,18 @@ ROLLBACK: Final = TaughtCommand(
     ),
     run_rollback,
     params=[click.Argument(["migration"], metavar="[ID]", required=False)],
+)
+
+BASELINE: Final = TaughtCommand(
+    "baseline",
+    Lesson(
+        does="Records an existing pair of databases as being at a migration. The migrations up to ID are run on an empty "
+        "scratch file, and on the remote in a transaction that is rolled back; the schemas are compared with what is there. "
+        "Only if nothing is missing or different, each of them is written into both ledgers and the log as applied.",
+        never="It never changes a table or a row of the application, and records nothing where the schemas differ.",
+        examples=("twinstep baseline 0011_baseline --local notes.db --remote postgresql://app@db.example/notes",),
+        exits=(DONE, USAGE, LOCKED, BLOCKED, INTERRUPTED),
+    ),
+    run_baseline,
+    params=[click.Argument(["migration"], metavar="ID")],
 )

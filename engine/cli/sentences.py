@@ -95,6 +95,8 @@ def _on_the_way_back(event: Event) -> str:
 
 def _note(event: Event) -> str:
     match event:
+        case e.BackupRestored():
+            return f"{event.state} after backup {event.backup} was restored; what was there is backup {event.replaced}"
         case e.Settled():
             return f"taken as {event.state}"
         case e.VerificationAccepted():
@@ -102,7 +104,15 @@ def _note(event: Event) -> str:
         case e.StepProgressed():
             return f"{event.effect}: {count(event.done)} of {count(event.total)} {event.note}".rstrip()
         case e.BackupCreated():
-            return f"backup {event.backup.get('id', '')} made"
+            return f"backup {event.backup.get('id', '')} {'found' if event.backup.get('why') == 'found' else 'made'}"
+        case e.BackupVerified():
+            return f"backup {event.backup} verified"
+        case e.BackupCleanupScheduled():
+            return f"backup {event.backup} may go on {event.at[:10]}"
+        case e.BackupDeleted():
+            return f"backup {event.backup} deleted, {size(event.bytes)} freed"
+        case e.ContentRestored():
+            return f"backup {event.backup} restored; what was there is backup {event.replaced}"
         case e.ConflictDetected():
             return f"conflict: {_conflict(event)}"
         case e.ConflictResolved():

@@ -16,6 +16,7 @@ from .trouble import error_json, without_passwords
 if TYPE_CHECKING:
     from ...events.projections import BackupRow
     from ...events.types import Json, Recorded
+    from ..backup_report import BackupReport
     from ..report import ConflictReport, InFlight, PlannedMigration, Report, RunReport, SideReport, StatusReport
 
     Shape = dict[str, Json]
@@ -69,6 +70,7 @@ def report_json(report: Report, backups: Path) -> Shape:
     shape: Shape = {
         "outcome": report.outcome,
         "runs": [run_json(run, backups) for run in report.runs],
+        "findings": list(report.findings),
         "error": None if report.error is None else error_json(report.error),
     }
     return shape if report.rehearsal is None else {**shape, "rehearsal": rehearsal_json(report.rehearsal)}
@@ -156,6 +158,29 @@ def backup_json(row: BackupRow, backups: Path) -> Shape:
         "sha256": said.get("sha256"),
         "path": str(path),
         "present": path.exists(),
+        "why": said.get("why"),
         "restoration_verified": bool(row.restoration_verified),
         "cleanup_at": row.cleanup_at,
+    }
+
+
+def backup_report_json(report: BackupReport, backups: Path) -> Shape:
+    """`backup create`, `verify`, `restore` and `prune`; `backups` is the folder in which the files lie."""
+    return {
+        "outcome": report.outcome,
+        "backups": [
+            {
+                "id": one.id,
+                "path": str(backups / (one.name or f"{one.id}.db")),
+                "bytes": one.bytes,
+                "sha256": one.sha256,
+                "problem": None if one.problem is None else error_json(one.problem),
+            }
+            for one in report.backups
+        ],
+        "bytes": report.bytes,
+        "replaced": report.replaced,
+        "migrations": list(report.migrations),
+        "findings": list(report.findings),
+        "error": None if report.error is None else error_json(report.error),
     }

@@ -148,6 +148,8 @@ def show_report(report: Report, screen: Screen) -> None:
         # What the call stopped at is said with its next step on the other stream.
         show_run(run, screen, error=report.error is None or run is not report.runs[-1])
         screen.line()
+    for finding in report.findings:
+        screen.paragraph(without_passwords(finding), first="finding  ")
     text, style = OUTCOMES.get(report.outcome, (report.outcome, ""))
     if report.runs and report.outcome in ("blocked", "locked", "failed"):
         text = "Stopped there; nothing more was changed."
