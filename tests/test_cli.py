@@ -140,7 +140,7 @@ def test_history_log_and_backups_tell_of_what_was_done(project: Project) -> None
     assert [(run["direction"], run["state"]) for run in runs] == [("apply", "verified"), ("back", "rolled_back")]
     assert all(run["started_at"] <= run["ended_at"] for run in runs)
     first, second = project.run("backup", "list", "--json").data["backups"]
-    assert (first["migration"], first["present"], first["status"]) == ("0001_tags", True, "verified")
+    assert (first["migration"], first["present"], first["status"]) == ("0001_tags", True, "cleanup_scheduled")
     listed = project.run("backup", "list").out
     assert first["id"] in listed
     assert second["id"] in listed
@@ -173,7 +173,7 @@ def test_the_log_is_read_when_the_databases_and_the_migrations_are_gone(project:
     log = f"sqlite:///{project.folder}/app.db.twinstep/log.db"
     project.environ.clear()
     checked = project.run("log", "check", "--log", log, "--json").data
-    assert (checked["sound"], checked["streams"], checked["problems"]) == (True, 1, [])
+    assert (checked["sound"], checked["streams"], checked["problems"]) == (True, 2, [])
     assert "The hash chain of each stream holds" in project.run("log", "check", "--log", log).out
 
 
@@ -371,7 +371,7 @@ def test_an_interrupted_run_exits_130_and_says_how_to_go_on(project: Project, ho
 
 
 def test_a_rolled_back_resume_and_one_with_nothing_to_do_exit_0(project: Project) -> None:
-    assert project.run("resume", "--json").data == {"outcome": "up_to_date", "runs": [], "error": None}
+    assert project.run("resume", "--json").data == {"outcome": "up_to_date", "runs": [], "findings": [], "error": None}
     project.run("migrate")
     taken = project.run("rollback", "0001_tags", "--json")
     assert (taken.code, taken.data["outcome"], taken.data["runs"][0]["direction"]) == (0, "rolled_back", "back")
@@ -604,11 +604,12 @@ def test_no_command_ever_prints_or_keeps_a_password(project: Project, remote_url
 def test_the_overview_lists_what_there_is_in_the_order_of_use(project: Project) -> None:
     alone, asked = project.run(), project.run("--help")
     assert (alone.code, alone.out, asked.code) == (0, asked.out, 0)
-    names = ["demo", "init", "new", "status", "plan", "check", "verify", "migrate", "resume", "rollback"]
-    names += ["history", "log", "log check", "log export", "backup list"]
+    names = ["demo", "init", "new", "status", "plan", "check", "verify", "migrate", "resume", "rollback", "baseline"]
+    names += ["history", "log", "log check", "log export"]
+    names += ["backup list", "backup create", "backup verify", "backup restore", "backup prune"]
     places = [alone.out.index(f"\n  {name}  ") for name in names]
     assert places == sorted(places)
-    for later in ("doctor", "serve", "quarantine", "baseline", "lint"):
+    for later in ("doctor", "serve", "quarantine", "lint"):
         assert f"\n  {later} " not in alone.out
     assert project.child("--version").out == f"twinstep {twinstep.__version__}\n"
 

@@ -187,7 +187,7 @@ def test_status_history_events_backups_and_sync_status_tell_the_same_story(pair:
     assert [record.type for record in pair.coordinator().events()] == seen == pair.log()
     (backup,) = pair.coordinator().backups()
     assert backup.migration_version == FIRST
-    assert backup.status in ("created", "verified")
+    assert (backup.status, backup.restoration_verified) == ("cleanup_scheduled", 1)
     (row,) = pair.coordinator().sync_status()
     assert (row.migration_version, row.local_status, row.remote_status) == (FIRST, "completed", "completed")
     (planned,) = pair.coordinator().plan()

@@ -35,8 +35,7 @@ NAME: Final = "twinstep"
 OVERVIEW: Final[Mapping[str, Mapping[str, TaughtCommand | TaughtGroup]]] = {
     "Begin": {"demo": DEMO, "init": INIT, "new": NEW},
     "Look first": {"status": STATUS, "plan": PLAN, "check": CHECK, "verify": VERIFY},
-    "Change both databases": {"migrate": MIGRATE, "resume": RESUME, "rollback": ROLLBACK},
-    "Begin with databases that are there already": {"baseline": BASELINE},
+    "Change both databases": {"migrate": MIGRATE, "resume": RESUME, "rollback": ROLLBACK, "baseline": BASELINE},
     "Look back": {"history": HISTORY, "log": LOG, "log check": LOG_CHECK, "log export": LOG_EXPORT},
     "Back up the local database": {
         "backup list": BACKUP_LIST,
