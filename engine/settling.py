@@ -55,7 +55,7 @@ def adopt(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     migration, ledgers = worker.defined.id, _ledgers(worker, situation)
     _refuse_halves(worker, ledgers)
     standing = _standing(ledgers)
-    sides = _sides(worker)
+    sides = tuple(side for side in _sides(worker) if side in worker.targets)
     whole = bool(standing) and all(side in standing for side in sides)
     return [
         e.Adopted(
@@ -201,7 +201,8 @@ def may_have_changed_remote(status: Status) -> bool:
 
 
 def _sides(worker: Worker) -> tuple[SideName, ...]:
-    return tuple(side for side in SIDES if side in worker.defined.works and side in worker.targets)
+    """The sides with work. A remote that was not named is one that was left for later."""
+    return tuple(side for side in SIDES if side in worker.defined.works and (side == "remote" or side in worker.targets))
 
 
 def _standing(ledgers: Mapping[SideName, SideLedger]) -> dict[SideName, str]:

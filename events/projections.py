@@ -317,10 +317,11 @@ def _sync(row: SyncRow, record: Recorded, event: Event) -> SyncRow:
                 last_sync_check=when,
             )
         case e.Settled(local=local, remote=remote, sides=sides):
+            left = isinstance(event, e.Baselined) and event.state == State.VERIFIED and "remote" in sides and remote is None
             return evolve(
                 row,
                 local_status=_settled(local, "local" in sides),
-                remote_status=_settled(remote, "remote" in sides),
+                remote_status=SKIPPED if left else _settled(remote, "remote" in sides),
                 last_sync_check=when,
             )
         case _:

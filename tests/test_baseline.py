@@ -422,10 +422,21 @@ def test_a_skipped_remote_is_left_and_declared_later(pair: Pair) -> None:
     with closing(sqlite3.connect(pair.local)) as local:
         local.execute("PRAGMA user_version = 11")
     assert skipping.baseline("0011_all").exit_code == 0
-    assert skipping.sync_status()[0].remote_status == "pending"
+    assert skipping.sync_status()[0].remote_status == "skipped"
     whole = Coordinator(local=pair.local, remote=pair.url, migrations=[FIRST])
     assert whole.baseline("0011_all").exit_code == 0
     assert whole.migrate().outcome == "up_to_date"
+
+
+def test_a_remote_that_was_not_named_is_left_and_declared_later(pair: Pair) -> None:
+    with closing(sqlite3.connect(pair.local)) as local:
+        local.execute("PRAGMA user_version = 11")
+    assert Coordinator(local=pair.local, migrations=[FIRST]).baseline("0011_all").exit_code == 0
+    whole = Coordinator(local=pair.local, remote=pair.url, migrations=[FIRST])
+    assert whole.sync_status()[0].remote_status == "skipped"
+    assert [conflict.kind for conflict in whole.status().conflicts] == ["local_ahead"]
+    assert whole.baseline("0011_all").exit_code == 0
+    assert whole.status().conflicts == ()
 
 
 def test_a_baseline_of_what_is_in_flight_is_refused(pair: Pair) -> None:
