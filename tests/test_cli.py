@@ -25,6 +25,7 @@ from twinstep.engine.cli.trouble import EXIT_CODES
 
 SECRET = "hidden-word-4711"
 COMMANDS = ("status", "plan", "check", "verify", "history", "log", "log check", "backup list", "migrate", "resume", "rollback")
+COMMANDS += ("backup create", "backup verify", "backup prune")
 NOWHERE = f"postgresql://somebody:{SECRET}@127.0.0.1:1/nothing"
 
 
@@ -614,7 +615,9 @@ def test_the_overview_lists_what_there_is_in_the_order_of_use(project: Project) 
     assert project.child("--version").out == f"twinstep {twinstep.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "init", "new", "log export", "demo", "backup"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "init", "new", "log export", "demo", "backup", "backup restore", "baseline"]
+)
 def test_the_help_of_each_command_says_what_it_never_does_and_how_it_exits(project: Project, command: str) -> None:
     text = project.run(*command.split(), "--help")
     assert (text.code, text.err) == (0, "")

@@ -179,7 +179,7 @@ BASELINE: Final = TaughtCommand(
         "scratch file, and on the remote in a transaction that is rolled back; the schemas are compared with what is there. "
         "Only if nothing is missing or different, each of them is written into both ledgers and the log as applied.",
         never="It never changes a table or a row of the application, and records nothing where the schemas differ.",
-        examples=("twinstep baseline 0011_baseline --local notes.db --remote postgresql://app@db.example/notes",),
+        examples=("twinstep baseline 0011_baseline",),
         exits=(DONE, USAGE, LOCKED, BLOCKED, INTERRUPTED),
     ),
     run_baseline,
