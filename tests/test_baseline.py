@@ -386,6 +386,11 @@ def test_killed_between_the_ledgers_and_the_log_it_is_recorded_by_the_same_call(
     assert (blocked.exit_code, blocked.error.code) == (5, "T288")
     assert pair.coordinator().baseline("0012_index").exit_code == 0
     assert pair.states() == {"0011_all": "verified", "0012_index": "verified", "0013_pin": "pending"}
+    with closing(sqlite3.connect(pair.local)) as local, psycopg.connect(pair.url) as remote:
+        query = "SELECT migration, run FROM {} WHERE direction = 'up'"
+        ours = set(local.execute(query.format("twinstep_ledger")).fetchall())
+        theirs = set(remote.execute(query.format("twinstep.ledger").encode()).fetchall())
+    assert len(ours | theirs) == 2, "what was begun by one run was finished by another"
     assert pair.coordinator().migrate().outcome == "verified"
 
 
@@ -412,6 +417,8 @@ def test_a_remote_that_another_device_declared_is_confirmed_and_stays_when_it_is
     with psycopg.connect(pair.url) as remote:
         assert remote.execute("SELECT to_regclass('note_text') IS NULL").fetchone() == (False,)
     assert device.roll_back("0012_index").exit_code == 0
+    rows = PostgresTarget(pair.url).ledger("0012_index")
+    assert rows.confirming([row.run for row in rows.rows]) == (), "nobody relies on it any more"
 
 
 def test_a_skipped_remote_is_left_and_declared_later(pair: Pair) -> None:
