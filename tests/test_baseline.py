@@ -417,7 +417,8 @@ def test_a_remote_that_another_device_declared_is_confirmed_and_stays_when_it_is
     with psycopg.connect(pair.url) as remote:
         assert remote.execute("SELECT to_regclass('note_text') IS NULL").fetchone() == (False,)
     assert device.roll_back("0012_index").exit_code == 0
-    rows = PostgresTarget(pair.url).ledger("0012_index")
+    with closing(PostgresTarget(pair.url)) as target:
+        rows = target.ledger("0012_index")
     assert rows.confirming([row.run for row in rows.rows]) == (), "nobody relies on it any more"
 
 
