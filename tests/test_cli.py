@@ -615,9 +615,7 @@ def test_the_overview_lists_what_there_is_in_the_order_of_use(project: Project) 
     assert project.child("--version").out == f"twinstep {twinstep.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "command", [*COMMANDS, "init", "new", "log export", "demo", "backup", "backup restore", "baseline"]
-)
+@pytest.mark.parametrize("command", [*COMMANDS, "init", "new", "log export", "demo", "backup", "backup restore", "baseline"])
 def test_the_help_of_each_command_says_what_it_never_does_and_how_it_exits(project: Project, command: str) -> None:
     text = project.run(*command.split(), "--help")
     assert (text.code, text.err) == (0, "")
