@@ -411,6 +411,8 @@ def test_a_remote_that_another_device_declared_is_confirmed_and_stays_when_it_is
     with closing(sqlite3.connect(pair.local)) as local, closing(sqlite3.connect(other)) as copy:
         copy.executescript("\n".join(local.iterdump()).replace("twinstep_ledger", "not_ours"))
         copy.executescript("DROP TABLE not_ours; PRAGMA user_version = 12")
+    # First without the remote, so that the confirmation is of a later run than the local rows.
+    assert Coordinator(local=other, migrations=[FIRST, SECOND, THIRD]).baseline("0012_index").exit_code == 0
     device = Coordinator(local=other, remote=pair.url, migrations=[FIRST, SECOND, THIRD])
     assert device.baseline("0012_index").exit_code == 0
     assert pair.coordinator().roll_back("0012_index").exit_code == 0
