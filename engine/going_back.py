@@ -42,7 +42,12 @@ def undo_remote(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     order, corrected = _undo_order(worker, "remote", situation)
     worker.target("remote").hold()
     worker.target("remote").undo(order)
-    return [*corrected, e.RemoteUndone(run=situation.run.run, undoes=undoes)]
+    return [*corrected, e.RemoteUndone(run=situation.run.run, undoes=undoes, kept=kept_by(worker, situation))]
+
+
+def kept_by(worker: Worker, situation: Situation) -> tuple[Mapping[str, Json], ...]:
+    """What this run took away from the remote, in this call or in an earlier one, and where its copies are."""
+    return tuple(kept.to_json() for kept in worker.target("remote").kept(situation.run.run))
 
 
 def undo_local(worker: Worker, row: Row, situation: Situation) -> list[Event]:

@@ -17,6 +17,7 @@ from ..events.errors import Conflict, TwinstepError
 from ..events.fold import Status, evolve
 from ..events.lifecycle import TABLE, State
 from ..events.types import Event, Json, Recorded
+from ..migrations.kept import Kept
 from .rehearsal_report import RehearsalReport
 
 EFFECT_OF: Final[Mapping[str, str]] = {
@@ -298,6 +299,8 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
                 findings += found
             case e.BackupRestored(backup=named, replaced=kept):
                 findings.append(f"backup {named} was restored; what it replaced is kept as backup {kept}")
+            case e.RemoteUndone(kept=kept):
+                findings += [Kept.from_json(each).sentence() for each in kept]
             case e.RolledBack(stands=stands):
                 findings += [f"the {side} side stays as it is: run {by} stands there" for side, by in stands.items()]
                 standing = stands

@@ -18,6 +18,7 @@ from ..migrations.ledger import DECLARED, REPLACED, RESTORED, LedgerRow, SideLed
 from ..migrations.work import Order
 from .decide import has_work, unrecorded_restore
 from .definitions import SIDES
+from .going_back import kept_by
 from .worker import Situation, Worker
 
 
@@ -35,7 +36,7 @@ def record(worker: Worker, row: Row, situation: Situation) -> list[Event]:
         case "RemoteApplied":
             return [e.RemoteApplied(run=run.run, by=run.run, recovered=True)]
         case "RemoteUndone":
-            return [e.RemoteUndone(run=run.run, undoes=undoes, recovered=True)]
+            return [e.RemoteUndone(run=run.run, undoes=undoes, kept=kept_by(worker, situation), recovered=True)]
         case "LocalUndone":
             work = worker.work("local", situation.status)
             restored = work is not None and any(unit.down is None for unit in work.script.units)

@@ -506,6 +506,13 @@ MESSAGES: dict[str, Message] = {
         effect="This was a rehearsal: neither database was changed.",
         next_step="Correct the down steps of {migration}, then run 'twinstep migrate --dry-run' again.",
     ),
+    # T37x: going back
+    "T370": Message(
+        condition="What the down of {migration} would take away from the {side} database cannot be copied first: {problem}.",
+        effect="Nothing was taken away; the step still stands, and nothing else was undone on that side.",
+        next_step="Grant the role what it lacks (SELECT on what would go, past its policies; CREATE on the schema twinstep), "
+        "or mend what is named; then run 'twinstep resume'.",
+    ),
     # T36x: the database in memory
     "T361": Message(
         condition="The database in memory does not understand: {statement}",

@@ -184,9 +184,10 @@ class RollbackStarted(RunEvent):
 
 @frozen(kw_only=True)
 class RemoteUndone(RunEvent):
-    """Nothing of the undone runs stands on the remote any more."""
+    """Nothing of the undone runs stands on the remote any more. `kept` describes the copies of what went with it."""
 
     undoes: tuple[str, ...] = field(converter=_strings)
+    kept: tuple[Mapping[str, Json], ...] = field(default=(), converter=_mappings)
     recovered: bool = False
     seconds: float = 0.0
 

@@ -26,6 +26,7 @@ from ..stores.seam import Probe, no_probe
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
 from .comparing import differences_of
 from .definition import Query, SideName, name_of
+from .kept import ROWS, TABLE, Kept
 from .ledger import DECLARED, DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
 from .restored import RestoreOrder, explained, ledger_after
 from .script import CallableStep, Unit
@@ -43,6 +44,7 @@ class Contents:
     objects: dict[str, CatalogueObject] = field(factory=dict)
     user_version: int = 0
     ledger: list[LedgerRow] = field(factory=list)
+    kept: list[tuple[str, Kept, dict[str, Json]]] = field(factory=list)
 
     def digest_of(self, table: str) -> str:
         """A digest of a table's rows, in no order."""
@@ -206,6 +208,10 @@ class MemoryTarget:
         self.release_after_local()
         return Undone(how=how, others_wrote=others_wrote, after=after)
 
+    def kept(self, run: str) -> tuple[Kept, ...]:
+        """What this run's downs took away."""
+        return tuple(kept for whose, kept, _ in self._reach().kept if whose == run)
+
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """Call the migration's own check on the contents."""
         contents = self._reach()
@@ -343,7 +349,10 @@ class MemoryTarget:
             elif unit.down is None:
                 raise Refused("T337", migration=order.migration, step=step.row.step, side=self._side)
             else:
+                tables = copy.deepcopy(contents.tables)
                 _run(unit.down, contents, order, "T338", self._side)
+                if self._side == "remote":
+                    _keep(contents, tables, order.run)
             self._version_back(contents, step.row)
             content = contents.digest() if others_wrote is False else ""
             _put(contents, evolve(down_row(order, step.row), content=content))
@@ -414,6 +423,17 @@ def _put(contents: Contents, *rows: LedgerRow) -> None:
     for row in rows:
         others = [other for other in contents.ledger if _key(other) != _key(row)]
         contents.ledger[:] = [*others, row]
+
+
+def _keep(contents: Contents, before: Mapping[str, Mapping[str, Json]], run: str) -> None:
+    """Copy what is not there any more: tables with what was in them, and rows."""
+    for table, rows in before.items():
+        now = contents.tables.get(table)
+        gone = {key: value for key, value in rows.items() if now is None or key not in now}
+        if gone:
+            name = f"kept_{len(contents.kept) + 1}_{table}"
+            kept = Kept(what=TABLE if now is None else ROWS, relation=table, kept_as=name, rows=len(gone))
+            contents.kept.append((run, kept, gone))
 
 
 def _key(row: LedgerRow) -> tuple[object, ...]:

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -33,8 +34,10 @@ from .catalogue import Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex
 from .definition import Query, SideName, StepFunction, name_of
+from .kept import Kept
 from .ledger import DECLARED, DONE, OPEN, SideLedger
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
+from .postgres_keeping import read_kept, run_keeping
 from .script import CallableStep, CompiledStep, Unit
 from .sql import Statement
 from .steps import Due, ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
@@ -203,6 +206,11 @@ class PostgresTarget:
             self._transaction(order, "undo", lambda connection: sql.write(connection, rows))
         return Undone(how="down")
 
+    def kept(self, run: str) -> tuple[Kept, ...]:
+        """What the register says that this run's downs took away, and where it is."""
+        with self._asking("") as connection:
+            return read_kept(connection, run)
+
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """The migration's own check, in a transaction that is rolled back, and the validity of every index."""
         with self._asking(work.migration) as connection:
@@ -288,7 +296,9 @@ class PostgresTarget:
         def work(connection: Remote) -> None:
             if any(isinstance(step, CallableStep) for step in unit.down or ()):
                 sql.write(connection, (evolve(undone, state=sql.RUNNING),))
-            self._run(connection, unit.down or (), order, "T338")
+            if unit.down:
+                down = partial(self._run, connection, unit.down, order, "T338")
+                run_keeping(connection, down, migration=order.migration, run=order.run, step=row.step)
             sql.write(connection, (undone,))
 
         self._transaction(order, "undo", work)
@@ -389,7 +399,7 @@ class PostgresTarget:
                 with attempt:
                     self._once(order, name, work)
         except PASSING as error:
-            raise self._refusal(error, order.migration, "T331", name) from error
+            raise self._refusal(error, order.migration, "T338" if name == "undo" else "T331", name) from error
 
     def _once(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
         connection = self._connection()

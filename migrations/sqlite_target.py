@@ -42,6 +42,7 @@ from ..stores.sqlite_errors import is_busy, primary_code
 from . import sqlite_ledger as sql
 from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .definition import Query, SideName, StepFunction, name_of
+from .kept import Kept
 from .ledger import DECLARED, HEAD, LedgerRow, SideLedger
 from .script import CompiledStep
 from .sql import Statement
@@ -199,6 +200,10 @@ class SQLiteTarget:
             # Nothing was written; the restore takes a lock of its own, and looks there whether anybody wrote in between.
             roll_back(connection)
         return self._restore(order, steps, ledger)
+
+    def kept(self, run: str) -> tuple[Kept, ...]:
+        """Nothing: what a local down takes away is in the backup that was made before it."""
+        return ()
 
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """The file is sound, the version is the one wanted, and the migration's own check passes."""

@@ -21,6 +21,7 @@ from attrs import field, frozen
 from ..events.types import Json
 from .catalogue import Changes, Fingerprint, Schema
 from .definition import Query, SideName
+from .kept import Kept
 from .ledger import REPLACED, RESTORED, RESTORED_BY, LedgerRow, SideLedger, noted
 from .work import Order, SideWork
 
@@ -183,6 +184,10 @@ class Target(Protocol):
 
         Raises Blocked (T208) where others rely on it by now.
         """
+
+    def kept(self, run: str) -> tuple[Kept, ...]:
+        """What the undoing steps of this run took away from a database that is never restored, and where it was copied to
+        in the transaction in which it went; empty on the local side, whose backups hold it. Writes nothing."""
 
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """Look at the changed side: integrity and the migration's own check. Findings as sentences; refuses by raising.
