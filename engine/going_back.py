@@ -9,6 +9,7 @@ Read next: `perform.py` (the way forward), `recall.py` (what going back must equ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from attrs import evolve
 
@@ -17,7 +18,11 @@ from ..events.errors import Blocked, Refused
 from ..events.fold import Status
 from ..events.lifecycle import Effect, Row
 from ..events.types import Event, Json
+from ..migrations.catalogue import Fingerprint
+from ..migrations.comparison import differences_after
 from ..migrations.definition import SideName
+from ..migrations.ledger import UP
+from ..migrations.target import Undone
 from ..migrations.work import Order, SideWork, with_down_of
 from .decide import sides_of_rollback
 from .worker import Situation, Worker, fingerprint_of
@@ -52,21 +57,23 @@ def kept_by(worker: Worker, situation: Situation) -> tuple[Mapping[str, Json], .
 
 def undo_local(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     """Take back what stands on the local side."""
-    undoes = situation.status.undone_runs()
     order, corrected = _undo_order(worker, "local", situation)
     undone = worker.target("local").undo(order)
-    after = undone.after.to_json() if undone.after is not None else None
-    return [
-        *corrected,
-        e.LocalUndone(
-            run=situation.run.run,
-            undoes=undoes,
-            how=undone.how,
-            others_wrote=undone.others_wrote,
-            after=after,
-            replaced=undone.replaced,
-        ),
-    ]
+    return [*corrected, local_undone(situation, undone)]
+
+
+def local_undone(situation: Situation, undone: Undone, *, recovered: bool = False) -> e.LocalUndone:
+    """The event that records what an undo of the local side did."""
+    return e.LocalUndone(
+        run=situation.run.run,
+        undoes=situation.status.undone_runs(),
+        how=undone.how,
+        others_wrote=undone.others_wrote,
+        found=None if undone.found is None else undone.found.to_json(),
+        after=None if undone.after is None else undone.after.to_json(),
+        replaced=undone.replaced,
+        recovered=recovered,
+    )
 
 
 def _undo_order(worker: Worker, side: SideName, situation: Situation) -> tuple[Order, list[Event]]:
@@ -120,17 +127,28 @@ def _remote_differences(worker: Worker, situation: Situation, validated: Mapping
 
 def _local_differences(worker: Worker, situation: Situation, validated: Mapping[str, Json]) -> tuple[str, ...]:
     status = situation.status
+    if not status.local_undone:
+        return ()  # nothing of ours was ever committed here: whatever is different by now, others did
     before = fingerprint_of(validated)
-    if status.local_undone and status.local_after is not None and status.others_wrote is False:
-        return before.differences(fingerprint_of(status.local_after))
-    # Others may have written since, so that only the schema can be held against what it was.
-    now = worker.target("local").look(_recorded(worker, "local", status), content=False)
-    before, now = before.schema_only(), now.schema_only()
-    ours = situation.recalled.local_ours
-    if status.local_undone and ours is not None:
-        # And only those objects which the undone change touched: the rest is the host's to change.
-        before, now = before.only(ours), now.only(ours)
-    return before.differences(now)
+    target, work = worker.target("local"), _recorded(worker, "local", status)
+    if status.local_after is None:
+        return before.schema_only().differences(target.look(work, content=False).schema_only())
+    changed, found = _changed_look(situation), status.local_found
+    # Where nobody else wrote, everything must be as it was.
+    others = (before, before) if changed is None or found is None else (changed, fingerprint_of(found))
+    against = partial(differences_after, before=before, changed=others[0], found=others[1])
+    left = against(now=fingerprint_of(status.local_after))
+    if not left:
+        return ()
+    # Somebody may have put it right since; what else was written since then is not asked about.
+    return tuple(sentence for key, sentence in against(now=target.look(work, content=True)).items() if key in left)
+
+
+def _changed_look(situation: Situation) -> Fingerprint | None:
+    """The look right after the change that is undone, from its ledger row."""
+    ledger, undone = situation.observed.local, situation.status.undone_runs()
+    rows = [row for row in ledger.rows if row.direction == UP and row.run in undone] if ledger is not None else []
+    return Fingerprint.from_text(rows[0].content) if rows else None
 
 
 def what_stands(worker: Worker, situation: Situation) -> dict[str, str]:

@@ -18,14 +18,12 @@ from ..events.types import Event, Json
 class Recalled:
     """`backup` is the one of the run in flight, `validated` holds the looks before the change that is undone.
 
-    `remote_after` is the look after the remote change that is undone was verified; None where it never was. `local_ours` are
-    the local objects that the undone changes added, dropped or changed; None where a crash kept them from being noted.
+    `remote_after` is the look after the remote change that is undone was verified; None where it never was.
     """
 
     backup: Mapping[str, Json] | None = None
     validated: e.Validated | None = None
     remote_after: Mapping[str, Json] | None = None
-    local_ours: frozenset[str] | None = None
 
 
 def recall(events: Sequence[Event], status: Status) -> Recalled:
@@ -39,7 +37,7 @@ def recall(events: Sequence[Event], status: Status) -> Recalled:
     changed_remote = [
         event.run for event in events if isinstance(event, e.RemoteApplied) and event.run in undone and event.by == event.run
     ]
-    recalled = Recalled(backup=backups[-1] if backups else None, validated=validated, local_ours=_local_objects(events, undone))
+    recalled = Recalled(backup=backups[-1] if backups else None, validated=validated)
     if not changed_remote:
         return recalled
     if validated is not None and changed_remote[-1] in looks:
@@ -47,11 +45,3 @@ def recall(events: Sequence[Event], status: Status) -> Recalled:
         validated = evolve(validated, remote=looks[changed_remote[-1]].remote)
     verified = [event.remote for event in events if isinstance(event, e.Verified) and event.run == changed_remote[-1]]
     return evolve(recalled, validated=validated, remote_after=verified[-1] if verified else None)
-
-
-def _local_objects(events: Sequence[Event], undone: Sequence[str]) -> frozenset[str] | None:
-    changes = [event.changes for event in events if isinstance(event, e.LocalApplied) and event.by == event.run in undone]
-    if not changes or not all(changes):
-        return None
-    named = [each.get(kind) for each in changes for kind in ("objects_added", "objects_dropped", "objects_changed")]
-    return frozenset(str(key) for keys in named if isinstance(keys, Sequence) for key in keys)

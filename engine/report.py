@@ -294,7 +294,9 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
             case e.RemoteApplied(changes=changes):
                 values["remote"] = changes
             case e.LocalUndone(replaced=replaced) if replaced is not None:
-                findings.append(f"what the restored backup replaced is kept as backup {replaced['id']}")
+                findings.append(
+                    f"the local database as others had written to it before the way back is kept as backup {replaced['id']}"
+                )
             case e.Baselined(findings=found):
                 findings += found
             case e.BackupRestored(backup=named, replaced=kept):

@@ -21,7 +21,7 @@ from ..events.codec import decode
 from ..events.errors import Blocked, TwinstepError
 from ..events.fold import Status
 from ..events.types import Event, Json
-from ..migrations.ledger import DOWN, UP, LedgerRow
+from ..migrations.ledger import DOWN, UP, LedgerRow, noted
 from ..migrations.restored import RestoreOrder, concerned
 from ..migrations.target import Whole
 from .backup_report import BackupReport, OneBackup
@@ -105,17 +105,19 @@ def _order(opened: Session, backup: Mapping[str, Json], today: list[LedgerRow], 
 
 
 def our_changes(opened: Session, rows: list[LedgerRow]) -> Iterator[tuple[str, str]]:
-    """Each change of ours as the content before and after it: by the looks in the log, and the tokens in the ledger."""
+    """Each change of ours as the content before and after it: by the looks in the log, and those in the ledger. An undo
+    between which and its change others wrote explains nothing."""
     ups = {(row.migration, row.run): row.content for row in rows if row.direction == UP and row.content}
     for name, records in opened.histories().items():
         looks: dict[str, str] = {}
         for event in map(decode, records):
             if isinstance(event, e.Validated) and event.local is not None:
-                looks[event.run] = fingerprint_of(event.local).token
+                looks[event.run] = fingerprint_of(event.local).to_text()
             elif isinstance(event, e.LocalApplied) and event.run in looks and (name, event.run) in ups:
                 yield looks[event.run], ups[name, event.run]
     for row in rows:
-        if row.direction == DOWN and row.content and (row.migration, row.undoes) in ups:
+        alone = row.direction == DOWN and row.content and not noted(row).get("others_wrote")
+        if alone and (row.migration, row.undoes) in ups:
             yield ups[row.migration, row.undoes], row.content
 
 

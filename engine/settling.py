@@ -15,10 +15,11 @@ from ..events.lifecycle import Row, State
 from ..events.types import Event
 from ..migrations.definition import SideName
 from ..migrations.ledger import DECLARED, REPLACED, RESTORED, LedgerRow, SideLedger, noted
+from ..migrations.steps import undone_by
 from ..migrations.work import Order
 from .decide import has_work, unrecorded_restore
 from .definitions import SIDES
-from .going_back import kept_by
+from .going_back import kept_by, local_undone
 from .worker import Situation, Worker
 
 
@@ -38,10 +39,9 @@ def record(worker: Worker, row: Row, situation: Situation) -> list[Event]:
         case "RemoteUndone":
             return [e.RemoteUndone(run=run.run, undoes=undoes, kept=kept_by(worker, situation), recovered=True)]
         case "LocalUndone":
-            work = worker.work("local", situation.status)
-            restored = work is not None and any(unit.down is None for unit in work.script.units)
-            how = "restore" if restored else "down"
-            return [e.LocalUndone(run=run.run, undoes=undoes, how=how, recovered=True)]
+            assert observed.local is not None
+            undone = undone_by(observed.local.undoing(run.run)[0])
+            return [local_undone(situation, undone, recovered=True)]
         case _:
             assert observed.remote is not None
             (confirmation, *_) = observed.remote.confirming((run.run,))

@@ -50,7 +50,7 @@ class Status:
     remote_started: bool = False
     local_undone: bool = False
     remote_undone: bool = False
-    others_wrote: bool | None = None
+    local_found: Mapping[str, Json] | None = None
     local_after: Mapping[str, Json] | None = None
     rollback: e.RollbackStarted | None = None
     failure: e.StepFailed | None = None
@@ -156,7 +156,7 @@ def _remember(status: Status, event: Event) -> Status:
                 remote_started=False,
                 local_undone=False,
                 remote_undone=False,
-                others_wrote=None,
+                local_found=None,
                 local_after=None,
                 rollback=None,
                 failure=None,
@@ -181,8 +181,8 @@ def _remember(status: Status, event: Event) -> Status:
             return with_changes(status, rollback=event)
         case e.RemoteUndone():
             return with_changes(status, remote_undone=True, remote_by=None, remote_confirmed_in=None)
-        case e.LocalUndone(others_wrote=others_wrote, after=after):
-            return with_changes(status, local_undone=True, local_by=None, others_wrote=others_wrote, local_after=after)
+        case e.LocalUndone(found=found, after=after):
+            return with_changes(status, local_undone=True, local_by=None, local_found=found, local_after=after)
         case e.RolledBack(stands=stands):
             return with_changes(
                 status,

@@ -185,9 +185,9 @@ def _backups(pair: str, migration: str, record: Recorded, event: e.RunEvent, fin
     match event:
         case e.BackedUp(backup=backup) if backup is not None:
             return [_new_backup(pair, migration, record, backup)]
-        case e.LocalUndone(how="restore", replaced=replaced):
+        case e.LocalUndone(how=how, replaced=replaced):
             run = find(HistoryRow.TABLE, pair, event.run)
-            named = json.loads(run.metadata).get("backup") if run is not None else None
+            named = json.loads(run.metadata).get("backup") if run is not None and how == "restore" else None
             kept = [_new_backup(pair, migration, record, replaced)] if replaced is not None else []
             return [*_changed_backup(pair, named, find, status="rollback_applied"), *kept]
         case e.BackupRestored(backup=named):

@@ -196,13 +196,14 @@ class RemoteUndone(RunEvent):
 class LocalUndone(RunEvent):
     """Nothing of the undone runs stands on the local side any more. `how` is "down" or "restore".
 
-    `after` is the fingerprint taken before anybody else could write again, None where a crash kept it from being noted.
-    `replaced` describes the backup of what a restored backup took the place of.
+    `found` is the fingerprint at its beginning, where down steps met what others had written; `after` the one taken before
+    anybody else could write again. `replaced` describes the backup of what others had written to, made before it was undone.
     """
 
     undoes: tuple[str, ...] = field(converter=_strings)
     how: str
     others_wrote: bool | None = None
+    found: Mapping[str, Json] | None = None
     after: Mapping[str, Json] | None = None
     replaced: Mapping[str, Json] | None = None
     recovered: bool = False

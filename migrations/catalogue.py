@@ -94,7 +94,7 @@ class Fingerprint:
     @property
     def token(self) -> str:
         """One digest of it all: equal as long as nobody wrote, where rows and their content were read."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(self.to_text().encode()).hexdigest()
 
     def schema_only(self) -> Fingerprint:
         """The same without what hosts write all the time: rows, their content, and the marks of sequences."""
@@ -129,6 +129,15 @@ class Fingerprint:
             "rows": dict(self.rows),
             "content": dict(self.content),
         }
+
+    def to_text(self) -> str:
+        """As it lies in a ledger row: equal looks are equal texts."""
+        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> Fingerprint | None:
+        """Read back what `to_text` wrote; None for an empty text, of a row that has no look."""
+        return cls.from_json(json.loads(text)) if text else None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Mapping[str, str | int]]) -> Fingerprint:

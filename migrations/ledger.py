@@ -30,8 +30,8 @@ class LedgerRow:
     """One row. The key is migration, direction, step, run and undoes.
 
     `step` counts from 1 to `steps`; 0 for the head and for a confirmation (and its undoing). `undoes` is the run whose step
-    this one takes back, or whose change it confirms. `before` is what was there before, `down` the steps that take it back
-    (both JSON texts), `content` a digest of all rows of a local database right after the change.
+    this one takes back, or whose change it confirms. `before` is what was there before, `down` the steps that take it back,
+    `content` the look at a local database right after the change, or after its undo (all three JSON texts).
     """
 
     migration: str = ""
@@ -115,6 +115,10 @@ class SideLedger:
             if row.run not in runs and RESTORED in noted(row):
                 return row
         return None
+
+    def undoing(self, run: str) -> tuple[LedgerRow, ...]:
+        """The rows of steps that `run` undid, first step first."""
+        return tuple(sorted((row for row in self.rows if row.direction == DOWN and row.run == run), key=lambda row: row.step))
 
     def undid(self, run: str) -> bool:
         """Whether `run` undid anything here."""

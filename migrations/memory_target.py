@@ -25,6 +25,7 @@ from ..events.types import Json
 from ..stores.seam import Probe, no_probe
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
 from .comparing import differences_of
+from .comparison import mark_after
 from .definition import Query, SideName, name_of
 from .kept import ROWS, TABLE, Kept
 from .ledger import DECLARED, DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
@@ -96,6 +97,7 @@ class MemoryTarget:
         self._database = database
         self._probe = probe
         self._held: str | None = None
+        self._backed_up: str | None = None
 
     @property
     def side(self) -> SideName:
@@ -163,6 +165,7 @@ class MemoryTarget:
             return None
         contents = self._reach()
         name = uuid.uuid4().hex
+        self._backed_up = self._held
         self._database.backups[name] = copy.deepcopy(contents)
         self._probe("backup:renamed")
         return {"id": name, "bytes": len(repr(contents)), "sha256": contents.digest(), "verified": True}
@@ -195,18 +198,28 @@ class MemoryTarget:
         ledger = self.ledger(order.migration)
         refuse_if_relied_on(order, ledger)
         steps = units_to_undo(order, ledger)
-        others_wrote = self._others_wrote(steps)
-        how = "down"
-        if self._side == "local" and any(step.unit.down is None for step in steps):
-            how = "restore"
-            self._restore(order, steps, others_wrote)
+        if self._side == "local" and steps:
+            undone = self._undo_local(order, steps)
         else:
             for step in steps:
-                self._undo_step(order, step, others_wrote=others_wrote)
+                self._undo_step(order, step, None)
             self._take_confirmations_back(order)
-        after = self.look(order.work, content=True)
+            undone = Undone()
         self.release_after_local()
-        return Undone(how=how, others_wrote=others_wrote, after=after)
+        return undone
+
+    def _undo_local(self, order: Order, steps: Sequence[ToUndo]) -> Undone:
+        """By its down, after what others wrote is backed up; without one, by restoring."""
+        found = self.look(order.work, content=True)
+        others_wrote = steps[0].row.content != found.to_text()
+        if any(step.unit.down is None for step in steps):
+            self._restore(order, steps, others_wrote)
+            return Undone(how="restore", others_wrote=others_wrote, after=self.look(order.work, content=True))
+        replaced = self.back_up(order) if others_wrote and self._backed_up != self._held else None
+        undone = Undone(others_wrote=others_wrote, found=found if others_wrote else None, replaced=replaced)
+        for step in steps:
+            self._undo_step(order, step, undone)
+        return evolve(undone, after=self.look(order.work, content=True))
 
     def kept(self, run: str) -> tuple[Kept, ...]:
         """What this run's downs took away."""
@@ -240,7 +253,7 @@ class MemoryTarget:
         self.hold()
 
         def work(contents: Contents) -> None:
-            content = contents.digest() if self._side == "local" else ""
+            content = contents.look().to_text() if self._side == "local" else ""
             self._ensure_head(contents, order)
             for step, said in enumerate(before, start=1):
                 _put(contents, up_row(order, step, before={**said, DECLARED: True}, content=content))
@@ -254,13 +267,13 @@ class MemoryTarget:
         self.hold()
         image = copy.deepcopy(self._database.kept(order.backup))
         now = self._reach()
-        if not order.discard_writes and not explained(image.digest(), now.digest(), order.ours):
+        if not order.discard_writes and not explained(image.look().to_text(), now.look().to_text(), order.ours):
             raise Blocked("T282", backup=order.id)
         self._database.backups[order.replaced] = copy.deepcopy(now)
         self._probe("backup:renamed")
 
         def work(contents: Contents) -> None:
-            image.ledger = ledger_after(contents.ledger, image.ledger, order, image.digest())
+            image.ledger = ledger_after(contents.ledger, image.ledger, order, image.look().to_text())
             contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
             contents.ledger = image.ledger
 
@@ -304,7 +317,7 @@ class MemoryTarget:
             _run(unit.up, contents, order, "T331", self._side)
             if order.work.limits.user_version_to is not None and self._side == "local":
                 contents.user_version = order.work.limits.user_version_to
-            content = contents.digest() if self._side == "local" else ""
+            content = self._look_at(contents).to_text() if self._side == "local" else ""
             self._ensure_head(contents, order)
             _put(contents, up_row(order, step, before=before, content=content))
 
@@ -337,7 +350,7 @@ class MemoryTarget:
         self._transaction("single", whole)
         self._transaction("done", done)
 
-    def _undo_step(self, order: Order, step: ToUndo, *, others_wrote: bool | None) -> None:
+    def _undo_step(self, order: Order, step: ToUndo, undone: Undone | None) -> None:
         unit = step.unit
 
         def work(contents: Contents) -> None:
@@ -353,25 +366,27 @@ class MemoryTarget:
                 _run(unit.down, contents, order, "T338", self._side)
                 if self._side == "remote":
                     _keep(contents, tables, order.run)
-            self._version_back(contents, step.row)
-            content = contents.digest() if others_wrote is False else ""
-            _put(contents, evolve(down_row(order, step.row), content=content))
+            if undone is None:
+                _put(contents, down_row(order, step.row))
+                return
+            self._version_back(contents, step.row, undone.found)
+            _put(contents, down_row(order, step.row, undo=undone.to_json(), after=contents.look()))
 
         self._transaction("undo", work)
 
-    def _version_back(self, contents: Contents, row: LedgerRow) -> None:
-        if self._side == "local":
-            contents.user_version = int(json.loads(row.before).get("user_version", contents.user_version))
+    def _version_back(self, contents: Contents, row: LedgerRow, found: Fingerprint | None) -> None:
+        changed = Fingerprint.from_text(row.content)
+        now = changed if found is None else found
+        assert changed is not None
+        assert now is not None
+        before = json.loads(row.before).get("user_version", changed.marks["user_version"])  # a declared one need not say
+        wanted = mark_after("user_version", before, changed.marks["user_version"], now.marks["user_version"])
+        contents.user_version = wanted or 0
 
     def _take_confirmations_back(self, order: Order) -> None:
         rows = self.ledger(order.migration).confirming(order.undoes)
         if rows:
             self._transaction("undo", lambda contents: _put(contents, *(down_row(order, row) for row in rows)))
-
-    def _others_wrote(self, steps: Sequence[ToUndo]) -> bool | None:
-        if self._side == "remote" or not steps:
-            return None
-        return steps[0].row.content != self._database.contents.digest()
 
     def _restore(self, order: Order, steps: Sequence[ToUndo], others_wrote: bool | None) -> None:
         if others_wrote and not order.discard_writes:
@@ -381,8 +396,9 @@ class MemoryTarget:
         image = copy.deepcopy(self._database.backups[str(order.backup["id"])])
 
         def work(contents: Contents) -> None:
-            undone = [evolve(down_row(order, step.row), content=image.digest()) for step in steps]
-            ledger = [*contents.ledger, *undone]
+            undo = Undone(how="restore").to_json()
+            after = image.look()
+            ledger = [*contents.ledger, *(down_row(order, step.row, undo=undo, after=after) for step in steps)]
             contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
             contents.ledger = ledger
 

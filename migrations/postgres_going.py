@@ -10,6 +10,7 @@ Reads the catalogue, changes nothing. Read next: `postgres_keeping.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,15 +34,31 @@ MODES: Final = (
 )
 
 
+# How PostgreSQL writes a default that is one value: a number, a word or a string, with the type that it is read as.
+LITERAL: Final = re.compile(r"(-?[0-9.]+|true|false|'([^'\\]|'')*')(::[a-z ]+(\([0-9, ]+\))?)?")
+
+
 @frozen(kw_only=True)
 class Column:
-    """One column: its number, which outlives renaming, its name and type, and how it is written into a copy."""
+    """One column: its number, which outlives renaming, its name and type, how it is written into a copy, and its default."""
 
     number: int
     name: str
     type: str
     copied: str
     computed: bool
+    default: str | None
+
+    def filled(self) -> sql.Composed:
+        """Whether a row holds anything there that making the column again would not bring back: not null, not its default.
+
+        Only a default that is plainly one value is left out; of any other one nobody knows what it gave.
+        """
+        named = sql.Identifier(self.name)
+        if self.default is None or LITERAL.fullmatch(self.default) is None:
+            return sql.SQL("{} IS NOT NULL").format(named)
+        given = sql.SQL(self.default)  # type: ignore[arg-type]
+        return sql.SQL("{0} IS NOT NULL AND {0}::text <> ({1})::text").format(named, given)
 
 
 @frozen(kw_only=True)
@@ -167,8 +184,8 @@ def read_relations(connection: Remote, oids: Sequence[int]) -> dict[int, Relatio
     found = {}
     for oid, schema, name, kind, parents, key, columns in rows_of(connection, _RELATIONS, list(oids)):
         read = tuple(
-            Column(number=number, name=column, type=type_, copied=copied, computed=computed)
-            for number, column, type_, copied, computed in columns
+            Column(number=number, name=column, type=type_, copied=copied, computed=computed, default=default)
+            for number, column, type_, copied, computed, default in columns
         )
         found[oid] = Relation(
             oid=oid, schema=schema, name=name, kind=kind, parents=tuple(parents), key=tuple(key), columns=read
@@ -216,9 +233,10 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text,
             concat(quote_ident(a.attname), CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace THEN '::text' END,
                 CASE WHEN l.collnamespace <> 'pg_catalog'::regnamespace THEN ' COLLATE pg_catalog."default"' END,
                 ' AS ', quote_ident(a.attname)),
-            a.attgenerated <> '') ORDER BY a.attnum)
+            a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid)) ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+        LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (%s::bigint[]::oid[]) AND c.relkind IN ('r', 'p', 'm', 'S') AND c.relpersistence <> 't'

@@ -5,9 +5,10 @@ inside a savepoint, to be looked at. The savepoint is rolled back; what would go
 into the schema `twinstep`; then the down runs for good. What went then must be what was expected, else the whole transaction
 is tried again.
 
-- A dropped table or materialized view is copied whole; of dropped columns, what is not null, with the primary key (without
-  one, with all other columns); of removed rows, those that are not there any more afterwards, by primary key (without one, by
-  counting equal rows). Where a dropped sequence stood is noted. Nothing is made where nothing goes.
+- A dropped table or materialized view is copied whole; of dropped columns, what is neither null nor the default, with the
+  primary key (without one, with all other columns); of removed rows, those that are not there any more afterwards, by
+  primary key (without one, by counting equal rows). Where a dropped sequence stood is noted. Nothing is made where nothing
+  goes.
 - What a policy of row level security would hide from this role is not left out in silence: then nothing is dropped (T370).
 - Not copied: what an UPDATE writes over, temporary and foreign tables, values that the database computes from others.
 
@@ -128,8 +129,7 @@ def _copy(connection: Remote, going: Going) -> Copy:
     if going.what == COLUMNS:
         if relation.key and not set(relation.key) & {each.number for each in going.columns}:
             columns = tuple(each for each in relation.columns if each.number in relation.key) + going.columns
-        filled = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(each.name)) for each in going.columns]
-        where = sql.SQL(" WHERE ") + sql.SQL(" OR ").join(filled)
+        where = sql.SQL(" WHERE ") + sql.SQL(" OR ").join(each.filled() for each in going.columns)
     ((number,),) = rows_of(connection, "SELECT nextval(pg_get_serial_sequence('twinstep.kept', 'id'))")
     name = f"kept_{number}_{relation.name}".encode()[:63].decode(errors="ignore")
     copied = sql.SQL(", ").join(sql.SQL(each.copied) for each in columns)

@@ -46,7 +46,7 @@ class RestoreOrder:
 
 
 def ledger_after(today: Sequence[LedgerRow], then: Sequence[LedgerRow], order: RestoreOrder, content: str) -> list[LedgerRow]:
-    """All rows after the restore. `then` are those of the backup, `content` is the token of what it holds."""
+    """All rows after the restore. `then` are those of the backup, `content` is the look at what it holds, as text."""
     rows = {_key(row): row for row in (*then, *today) if row.direction != HEAD}
     mark: dict[str, Json] = {RESTORED: order.id, REPLACED: order.replaced}
     head = head_row(pair=order.pair, log=order.log, token=order.token)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -64,11 +65,10 @@ def _made(path: Path, works: Sequence[SideWork], target_on: Callable[[Path], Tar
         target.close()
 
 
-def _before(work: SideWork, said: Mapping[str, Json]) -> Mapping[str, Json]:
-    """What the definition says it begins from counts more than a scratch file, which begins from nothing."""
-    wanted = work.limits.user_version_from
+def _before(work: SideWork, said: Mapping[str, Any]) -> Mapping[str, Json]:
+    """The version that the step began from, where it sets one. What the definition says that it begins from counts more than
+    a scratch file, which begins from nothing."""
     if work.limits.user_version_to is None:
-        return {name: value for name, value in said.items() if name != "user_version"}
-    if wanted and said.get("user_version") not in wanted:
-        return {**said, "user_version": wanted[0]}
-    return said
+        return {}
+    wanted, began = work.limits.user_version_from, int(said["marks"]["user_version"])
+    return {"user_version": wanted[0] if wanted and began not in wanted else began}

@@ -33,13 +33,13 @@ def restore_backup(
 
     def carry_the_ledger_over(scratch: sqlite3.Connection) -> None:
         then = sql.read_rows(scratch)
-        held.append(read_fingerprint(scratch).token)
+        held.append(read_fingerprint(scratch).to_text())
         sql.write(scratch, ledger_after(today, then, order, held[0]))
 
     def look_who_wrote(live: sqlite3.Connection) -> None:
         if sql.read_rows(live) != today:
             raise LostLock("T402", side="local")
-        if not order.discard_writes and not explained(held[0], read_fingerprint(live).token, order.ours):
+        if not order.discard_writes and not explained(held[0], read_fingerprint(live).to_text(), order.ours):
             raise Blocked("T282", backup=order.id)
 
     backups.restore(

@@ -21,8 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import evolve
-
 from ..events.errors import Blocked, DefinitionError, Refused, TwinstepError
 from ..events.types import Json
 from ..stores.backups import Backup, BackupFolder
@@ -54,6 +52,7 @@ from .sqlite_catalogue import (
     read_fingerprint,
     read_schema,
 )
+from .sqlite_marks import note, put_back
 from .steps import ToUndo, down_row, due_units, head_row, units_to_undo, up_row
 from .target import Comparison, Timing, Undone, Whole
 from .time_limit import OutOfTime, limited
@@ -98,6 +97,7 @@ class SQLiteTarget:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._held: str | None = None
+        self._backed_up: str | None = None
 
     @property
     def held(self) -> str | None:
@@ -166,6 +166,7 @@ class SQLiteTarget:
         """Copy the last committed state from beside the lock, and prove the copy."""
         self.hold()
         backup = self._backups.back_up(self._path, holder=self._writer, on_connect=self._on_connect, probe=self._probe)
+        self._backed_up = self._held
         return {**backup.to_json(), "verified": True}
 
     def apply(self, order: Order) -> Changes:
@@ -188,14 +189,7 @@ class SQLiteTarget:
                 roll_back(connection)
                 return Undone()
             if not any(step.unit.down is None for step in steps):
-                others_wrote = steps[-1].row.content != read_fingerprint(connection).token
-                for step in steps:
-                    self._undo_step(connection, order, step)
-                after = read_fingerprint(connection)
-                # What was left, so that a later restore knows whether anybody wrote since.
-                down = down_row(order, steps[-1].row, token=self._held or "")
-                sql.write(connection, (evolve(down, content="" if others_wrote else after.token),))
-                return Undone(how="down", others_wrote=others_wrote, after=after)
+                return self._undo_by_steps(connection, order, steps)
             ledger = sql.read_rows(connection)
             # Nothing was written; the restore takes a lock of its own, and looks there whether anybody wrote in between.
             roll_back(connection)
@@ -233,9 +227,9 @@ class SQLiteTarget:
             if sql.read(connection, order.migration).applied_by() is not None:
                 roll_back(connection)
                 return
-            content = read_fingerprint(connection).token
+            content, was = read_fingerprint(connection).to_text(), note(connection)
             rows = [
-                up_row(order, step, token=self._held or "", before={**said, DECLARED: True}, content=content)
+                up_row(order, step, token=self._held or "", before={**_began(was, said), DECLARED: True}, content=content)
                 for step, said in enumerate(before, start=1)
             ]
             sql.write(connection, (self._head(order), *rows))
@@ -283,15 +277,15 @@ class SQLiteTarget:
     def _change(self, connection: sqlite3.Connection, order: Order) -> Changes:
         before = read_catalogue(connection)
         broken = foreign_key_violations(connection)
-        (version,) = connection.execute("PRAGMA main.user_version").fetchone()
+        noted = note(connection)
         (unit,) = order.work.script.units
         self._run(connection, unit.up, order.work, "T331")
         if order.work.limits.user_version_to is not None:
             connection.execute(f"PRAGMA main.user_version = {order.work.limits.user_version_to:d}")
         after = read_catalogue(connection)
         self._account(connection, order.work, before, after, broken)
-        token = read_fingerprint(connection).token
-        row = up_row(order, 1, token=self._held or "", before={"user_version": version}, content=token)
+        content = read_fingerprint(connection).to_text()
+        row = up_row(order, 1, token=self._held or "", before=noted, content=content)
         sql.write(connection, (self._head(order), row))
         return before.changes_to(after)
 
@@ -319,28 +313,41 @@ class SQLiteTarget:
             )
             raise Refused("T333", migration=work.migration, count=newly.total(), examples=examples)
 
-    def _undo_step(self, connection: sqlite3.Connection, order: Order, step: ToUndo) -> None:
-        self._run(connection, step.unit.down or (), order.work, "T338")
-        before = json.loads(step.row.before)
-        if "user_version" in before:
-            connection.execute(f"PRAGMA main.user_version = {int(before['user_version']):d}")
-        sql.write(connection, (self._head(order), down_row(order, step.row, token=self._held or "")))
+    def _undo_by_steps(self, connection: sqlite3.Connection, order: Order, steps: Sequence[ToUndo]) -> Undone:
+        """Run the down steps and put the marks back, in the open transaction. What others wrote is backed up first."""
+        found = read_fingerprint(connection)
+        others_wrote = steps[0].row.content != found.to_text()
+        replaced = None
+        # A backup that was made under this very lock holds it already.
+        if others_wrote and self._backed_up != self._held:
+            replaced = self.back_up(order)
+        for step in steps:
+            self._run(connection, step.unit.down or (), order.work, "T338")
+            changed = Fingerprint.from_text(step.row.content)
+            put_back(connection, json.loads(step.row.before), changed=changed, found=found)
+        after = read_fingerprint(connection)
+        undone = Undone(others_wrote=others_wrote, found=found if others_wrote else None, after=after, replaced=replaced)
+        rows = [down_row(order, step.row, token=self._held or "", undo=undone.to_json(), after=after) for step in steps]
+        sql.write(connection, (self._head(order), *rows))
+        return undone
 
     def _restore(self, order: Order, steps: Sequence[ToUndo], ledger: Sequence[LedgerRow]) -> Undone:
         """Put the backup back, unless somebody wrote since. The ledger is carried over: restoring does not rewind it."""
         if order.backup is None:
             raise Refused("T337", migration=order.migration, step=steps[0].row.step, side=self.side)
         wrote: list[bool] = []
+        restored: list[Fingerprint] = []
 
         def look_who_wrote(connection: sqlite3.Connection) -> None:
-            wrote.append(steps[0].row.content != read_fingerprint(connection).token)
+            wrote.append(steps[0].row.content != read_fingerprint(connection).to_text())
             if wrote[0] and not order.discard_writes:
                 raise Refused("T336", migration=order.migration)
 
         def carry_the_ledger_over(scratch: sqlite3.Connection) -> None:
             rows = [row for row in ledger if row.direction != HEAD]
-            content = read_fingerprint(scratch).token
-            undone = [evolve(down_row(order, step.row), content=content) for step in steps]
+            restored.append(read_fingerprint(scratch))
+            undo = Undone(how="restore").to_json()
+            undone = [down_row(order, step.row, undo=undo, after=restored[-1]) for step in steps]
             sql.write(scratch, (head_row(pair=order.pair, log=order.log, token=uuid.uuid4().hex), *rows, *undone))
 
         self.release()
@@ -354,7 +361,8 @@ class SQLiteTarget:
             on_connect=self._on_connect,
             probe=self._probe,
         )
-        return Undone(how="restore", others_wrote=wrote[0], replaced={**replaced.to_json(), "verified": True})
+        kept = {**replaced.to_json(), "verified": True}
+        return Undone(how="restore", others_wrote=wrote[0], after=restored[-1], replaced=kept)
 
     def _run(self, connection: sqlite3.Connection, steps: Sequence[CompiledStep], work: SideWork, code: str) -> None:
         """Each step in turn, none of which can end the transaction. Raises Refused naming the one that was refused.
@@ -493,6 +501,13 @@ class SQLiteTarget:
     def _out_of_time(self, work: SideWork, statement: str) -> Refused:
         seconds, key = work.limits.timeout_seconds, "[local] timeout"
         return Refused("T269", migration=work.migration, side=self.side, seconds=seconds, key=key, statement=_short(statement))
+
+
+def _began(was: Mapping[str, Json], said: Mapping[str, Json]) -> dict[str, Json]:
+    """The marks from which a declared step is taken to have begun: those of now, apart from the version that is said."""
+    marks = was["marks"]
+    assert isinstance(marks, Mapping)
+    return {**was, "marks": {**marks, **said}}
 
 
 def _short(statement: str) -> str:

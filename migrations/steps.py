@@ -13,8 +13,10 @@ from attrs import evolve, frozen
 
 from ..events.errors import Blocked
 from ..events.types import Json
+from .catalogue import Fingerprint
 from .ledger import CONFIRM, DONE, DOWN, HEAD, OPEN, UP, LedgerRow, SideLedger
 from .script import Unit
+from .target import Undone
 from .work import Order
 
 
@@ -69,9 +71,32 @@ def up_row(
     return evolve(row, state=state, before=json.dumps(before or {}, sort_keys=True), down=json.dumps(down), content=content)
 
 
-def down_row(order: Order, undone: LedgerRow, *, token: str = "") -> LedgerRow:
-    """The row that says that the step of that row does not stand any more."""
-    return evolve(_row(order, direction=DOWN, step=undone.step, token=token), undoes=undone.run)
+def down_row(
+    order: Order,
+    undone: LedgerRow,
+    *,
+    token: str = "",
+    undo: Mapping[str, Json] | None = None,
+    after: Fingerprint | None = None,
+) -> LedgerRow:
+    """The row that says that the step of that row does not stand any more; on the local side also how it was undone, and
+    the look afterwards, so that a crash before they are in the log loses neither."""
+    row = _row(order, direction=DOWN, step=undone.step, token=token)
+    content = "" if after is None else after.to_text()
+    return evolve(row, undoes=undone.run, before=json.dumps(undo or {}, sort_keys=True), content=content)
+
+
+def undone_by(row: LedgerRow) -> Undone:
+    """What the undo did that wrote this row, where a crash kept it out of the log."""
+    read = json.loads(row.before)
+    found = read.get("found")
+    return Undone(
+        how=read.get("how", "down"),
+        others_wrote=read.get("others_wrote"),
+        found=None if found is None else Fingerprint.from_json(found),
+        after=Fingerprint.from_text(row.content),
+        replaced=read.get("replaced"),
+    )
 
 
 def confirm_row(order: Order, by: str) -> LedgerRow:

@@ -32,13 +32,19 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class Undone:
     """What an undo did. `how` is "down" or "restore"; `others_wrote` whether somebody wrote between the change and its
-    undoing, None where that was not looked at; `after` the look taken before anybody else could write again,
-    `replaced` the backup of what a restored one took the place of."""
+    undoing, None where that was not looked at; `found` the look at its beginning, where down steps met what others wrote;
+    `after` the look taken before anybody else could write again; `replaced` the backup of what others had written to."""
 
     how: str = "down"
     others_wrote: bool | None = None
+    found: Fingerprint | None = None
     after: Fingerprint | None = None
     replaced: Mapping[str, Json] | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """As it lies in the ledger row of the undo; `after` has a column of its own."""
+        found = None if self.found is None else self.found.to_json()
+        return {"how": self.how, "others_wrote": self.others_wrote, "found": found, "replaced": self.replaced}
 
 
 @frozen(kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -76,6 +77,26 @@ def test_without_a_primary_key_dropped_columns_are_kept_with_all_others(remote: 
         before="CREATE TABLE loose (a int, b int); INSERT INTO loose VALUES (1, 2), (3, 4)",
     )  # fmt: skip
     assert rows(remote, kept) == [(1, 2, 7)]
+
+
+def test_what_a_default_gave_is_not_kept_and_what_was_written_is(remote: PostgresPlace) -> None:
+    up = (
+        "ALTER TABLE item ADD pinned boolean NOT NULL DEFAULT false, ADD t text DEFAULT 'it''s';"
+        "ALTER TABLE item ADD m numeric(4,1) DEFAULT 1.5, ADD at timestamptz DEFAULT now()"
+    )
+    down = "ALTER TABLE item DROP pinned, DROP t, DROP m; ALTER TABLE item DROP at"
+    written = (
+        "UPDATE item SET pinned = true WHERE id = 'b'",
+        "UPDATE item SET at = NULL",
+        "UPDATE item SET t = 'x' WHERE id = 'c'",
+    )
+    (kept,) = undone(remote, up, down, *written)
+    assert rows(remote, kept) == [("b", True, "it's", Decimal("1.5"), None), ("c", False, "x", Decimal("1.5"), None)]
+
+
+def test_what_a_computed_default_gave_is_kept(remote: PostgresPlace) -> None:
+    (kept,) = undone(remote, "ALTER TABLE item ADD at timestamptz DEFAULT now()", "ALTER TABLE item DROP at")
+    assert kept.rows == 3
 
 
 def test_a_key_that_goes_itself_takes_all_columns_along(remote: PostgresPlace) -> None:
