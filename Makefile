@@ -1,4 +1,5 @@
-# make demo: watch the reference migration. make test: the tests. Each makes .venv itself on first use.
+# make demo: watch the reference migration. make test: the tests. make ways-back: every way back as a table.
+# Each makes .venv itself on first use.
 # Another Python: make PYTHON=python3.13 ...
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check docs refusals format clean
+.PHONY: demo test test-full check ways-back docs refusals format clean
 
 demo: $(INSTALLED)
 	@$(BIN)/twinstep demo
@@ -27,6 +28,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_wheel.py
+
+# Every way back, walked on real databases and printed as a table.
+ways-back: $(INSTALLED)
+	@$(BIN)/python tools/ways_back.py
 
 # The parts of the documentation that are read from the code.
 docs: $(INSTALLED)

@@ -16,7 +16,7 @@ from ..events.errors import (
     TwinstepError,
 )
 from ..events.lifecycle import State
-from ..events.types import BACK
+from ..events.types import ASKED_FOR, BACK
 from ..migrations.restored import RestoreOrder
 from .decide import Request, Wish
 from .definitions import Defined
@@ -111,7 +111,8 @@ def _outcome(wish: Wish, finished: Finished) -> tuple[str, int]:
     if status.in_flight:
         return ("locked", 4) if isinstance(error, Locked | ConcurrencyConflict) else ("in_flight", 6)
     if status.state is State.ROLLED_BACK and finished.runs:
-        took_back = wish == "back" or (status.run is not None and status.run.direction == BACK)
+        asked = status.rollback is not None and status.rollback.reason == ASKED_FOR
+        took_back = wish == "back" or asked or (status.run is not None and status.run.direction == BACK)
         if took_back and error is None:
             return "rolled_back", 0
         if _ended_here(finished):

@@ -34,7 +34,7 @@ def give_up(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     # Only the remote's own ledger can say whether there is anything that cannot be taken back.
     if situation.run.irreversible and "remote" in sides and _remote_holds(worker, situation):
         raise Blocked("T207", migration=situation.run.migration)
-    return [e.RollbackStarted(run=situation.run.run, reason="asked for", sides=sides)]
+    return [e.RollbackStarted(run=situation.run.run, reason=e.ASKED_FOR, sides=sides)]
 
 
 def _remote_holds(worker: Worker, situation: Situation) -> bool:

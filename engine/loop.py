@@ -247,7 +247,7 @@ class Loop:
         self._observe(Request(wish="finish"), frozenset({"local", "remote"}))
         sides = sides_of_rollback(self._status, self._observed)
         self._release_local()
-        events: list[Event] = [self._failed(row, error, run), e.RollbackStarted(run=run, reason="refused", sides=sides)]
+        events: list[Event] = [self._failed(row, error, run), e.RollbackStarted(run=run, reason=e.REFUSED, sides=sides)]
         if self._status.run.direction == e.BACK:
             # Refused while it looked or backed up: nothing is undone yet, and nothing must be, without a backup least of all.
             events.append(e.RollbackAbandoned(run=run))

@@ -80,8 +80,6 @@ def _sides_to_look_at(worker: Worker, run: e.RunStarted, situation: Situation) -
 def _new_run(worker: Worker, situation: Situation) -> e.RunStarted:
     back = situation.request.wish == "back"
     undoes = _runs_to_undo(worker, situation) if back else ()
-    if back:
-        _check_way_back(worker)
     skip = situation.request.skip_remote or worker.remote_role == "skip" or "remote" not in worker.targets
     works = {side: work for side, work in worker.defined.works.items() if back or side == "remote" or side in worker.targets}
     sides = tuple(side for side in SIDES if side in works)
@@ -90,6 +88,7 @@ def _new_run(worker: Worker, situation: Situation) -> e.RunStarted:
         away = [side for side in sides if side not in worker.targets]
         if away:
             raise Blocked("T260", migration=worker.defined.id, side=away[0])
+        _check_way_back(worker, sides)
     return e.RunStarted(
         run=worker.new_run_id(),
         migration=worker.defined.id,
@@ -124,10 +123,11 @@ def _runs_to_undo(worker: Worker, situation: Situation) -> tuple[str, ...]:
     return tuple(dict.fromkeys(run for run in runs if run is not None))
 
 
-def _check_way_back(worker: Worker) -> None:
-    if worker.defined.irreversible:
+def _check_way_back(worker: Worker, sides: Sequence[SideName]) -> None:
+    """Each side on which anything stands must have what takes it back. Raises Blocked (T206, T207)."""
+    if worker.defined.irreversible and "remote" in sides:
         raise Blocked("T207", migration=worker.defined.id)
-    local = worker.defined.works.get("local")
+    local = worker.defined.works.get("local") if "local" in sides else None
     if local is not None and any(unit.down is None for unit in local.script.units):
         raise Blocked("T206", migration=worker.defined.id)
 

@@ -20,6 +20,10 @@ Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[st
 APPLY = "apply"
 BACK = "back"
 
+# The reasons of RollbackStarted.
+ASKED_FOR = "asked for"
+REFUSED = "refused"
+
 
 def _strings(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(given)

@@ -57,7 +57,7 @@ class Column:
         named = sql.Identifier(self.name)
         if self.default is None or LITERAL.fullmatch(self.default) is None:
             return sql.SQL("{} IS NOT NULL").format(named)
-        given = sql.SQL(self.default)  # type: ignore[arg-type]
+        given = sql.SQL(self.default)
         return sql.SQL("{0} IS NOT NULL AND {0}::text <> ({1})::text").format(named, given)
 
 
