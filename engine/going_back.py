@@ -115,14 +115,18 @@ def differences(worker: Worker, situation: Situation) -> tuple[str, ...]:
 def _remote_differences(worker: Worker, situation: Situation, validated: Mapping[str, Json]) -> tuple[str, ...]:
     before = fingerprint_of(validated)
     now = worker.target("remote").look(_recorded(worker, "remote", situation.status), content=False)
-    if situation.run.direction == e.BACK and situation.recalled.remote_after is not None:
-        # Others may have changed the schema for months since: of theirs nothing is known, and nothing is asked.
-        after = fingerprint_of(situation.recalled.remote_after)
-        ours = {
-            key for key in before.objects.keys() | after.objects.keys() if before.objects.get(key) != after.objects.get(key)
-        }
-        before, now = before.only(ours), now.only(ours)
-    return before.differences(now)
+    ours = _remote_objects(situation, before)
+    return before.differences(now) if ours is None else before.only(ours).differences(now.only(ours))
+
+
+def _remote_objects(situation: Situation, before: Fingerprint) -> frozenset[str] | None:
+    """The objects that the undone steps touched: of what others changed, then or since, nothing is asked. None for all."""
+    ledger, after = situation.observed.remote, situation.recalled.remote_after
+    touched = ledger.touched(situation.status.undone_runs()) if ledger is not None else None
+    if touched is not None or situation.run.direction == e.APPLY or after is None:
+        return touched
+    verified = fingerprint_of(after).objects
+    return frozenset(key for key in before.objects.keys() | verified.keys() if before.objects.get(key) != verified.get(key))
 
 
 def _local_differences(worker: Worker, situation: Situation, validated: Mapping[str, Json]) -> tuple[str, ...]:

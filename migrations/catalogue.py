@@ -203,6 +203,11 @@ class Catalogue:
         """As they go into a fingerprint."""
         return {key: found.digest for key, found in sorted(self.objects.items())}
 
+    def touched_until(self, after: Catalogue) -> list[str]:
+        """The keys of all objects that were made, dropped or changed between this look and `after`."""
+        before, now = self.digests(), after.digests()
+        return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+
     def changes_to(self, after: Catalogue) -> Changes:
         """What was done between this look and `after`."""
         added = after.objects.keys() - self.objects.keys()

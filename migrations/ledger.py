@@ -23,6 +23,8 @@ OPEN, DONE = "open", "done"
 # Names in `before`: of rows that a restored backup left, the backup and the one of what it replaced; of rows that a baseline
 # wrote for a change which was there already. The head names the run of the last restore too, until the next change.
 RESTORED, REPLACED, RESTORED_BY, DECLARED = "restored", "replaced", "restored_by", "declared"
+# In `before` of a remote step: the keys of the objects that it touched, so that those of others are not held against it.
+OBJECTS: Final = "objects"
 
 
 @frozen(kw_only=True)
@@ -115,6 +117,14 @@ class SideLedger:
             if row.run not in runs and RESTORED in noted(row):
                 return row
         return None
+
+    def touched(self, runs: Iterable[str]) -> frozenset[str] | None:
+        """The objects that the steps of these runs made, dropped or changed; None where a row does not say."""
+        wanted = frozenset(runs)
+        noted = [json.loads(row.before).get(OBJECTS) for row in self.rows if row.direction == UP and row.run in wanted]
+        if not noted or not all(isinstance(each, list) for each in noted):
+            return None
+        return frozenset(str(key) for each in noted for key in each)
 
     def undoing(self, run: str) -> tuple[LedgerRow, ...]:
         """The rows of steps that `run` undid, first step first."""

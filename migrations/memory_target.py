@@ -28,7 +28,7 @@ from .comparing import differences_of
 from .comparison import mark_after
 from .definition import Query, SideName, name_of
 from .kept import ROWS, TABLE, Kept
-from .ledger import DECLARED, DONE, HEAD, KEY, OPEN, LedgerRow, SideLedger
+from .ledger import DECLARED, DONE, HEAD, KEY, OBJECTS, OPEN, LedgerRow, SideLedger
 from .restored import RestoreOrder, explained, ledger_after
 from .script import CallableStep, Unit
 from .sql import Statement
@@ -313,11 +313,13 @@ class MemoryTarget:
 
     def _run_group(self, order: Order, step: int, unit: Unit) -> None:
         def work(contents: Contents) -> None:
-            before = {"user_version": contents.user_version}
+            version, objects = contents.user_version, dict(contents.objects)
             _run(unit.up, contents, order, "T331", self._side)
             if order.work.limits.user_version_to is not None and self._side == "local":
                 contents.user_version = order.work.limits.user_version_to
             content = self._look_at(contents).to_text() if self._side == "local" else ""
+            touched = [key for key in objects.keys() | contents.objects.keys() if objects.get(key) != contents.objects.get(key)]
+            before: dict[str, Json] = {"user_version": version, OBJECTS: sorted(touched)}
             self._ensure_head(contents, order)
             _put(contents, up_row(order, step, before=before, content=content))
 
@@ -332,7 +334,9 @@ class MemoryTarget:
             self._ensure_head(contents, order)
             existed = _named(statement.text) in contents.objects
             if not any(row.run == order.run and row.step == step for row in contents.ledger):
-                contents.ledger.append(up_row(order, step, state=OPEN, before={"existed": existed}))
+                contents.ledger.append(
+                    up_row(order, step, state=OPEN, before={"existed": existed, OBJECTS: [_named(statement.text)]})
+                )
 
         def half(contents: Contents) -> None:
             _execute(statement.text, contents, valid=False)

@@ -30,12 +30,12 @@ from ..events.types import Json
 from ..stores.remote_connection import is_lost, open_remote, refuse_unfit_remote, shown, take_lock
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
-from .catalogue import Changes, Fingerprint, Schema
+from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
-from .concurrent_index import CreateIndex
+from .concurrent_index import CreateIndex, DropIndex
 from .definition import Query, SideName, StepFunction, name_of
 from .kept import Kept
-from .ledger import DECLARED, DONE, OPEN, SideLedger
+from .ledger import DECLARED, DONE, OBJECTS, OPEN, SideLedger
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
 from .postgres_keeping import read_kept, run_keeping
 from .script import CallableStep, CompiledStep, Unit
@@ -265,16 +265,20 @@ class PostgresTarget:
         def work(connection: Remote) -> None:
             if runs_functions:
                 sql.write(connection, (evolve(row, state=sql.RUNNING),))
+            before = read_catalogue(connection, order.work.limits.schemas)
             self._run(connection, due.unit.up, order, "T331")
-            sql.write(connection, (row,))
+            touched = before.touched_until(read_catalogue(connection, order.work.limits.schemas))
+            sql.write(connection, (evolve(row, before=json.dumps({OBJECTS: touched})),))
 
         self._transaction(order, "group", work)
 
     def _run_single(self, order: Order, due: Due) -> None:
         statement = self._single(due.unit, order)
+        catalogue: Catalogue | None = None
         if due.open_row is None:
             with self._asking(order.migration) as connection:
                 before = statement.look(connection)
+                catalogue = read_catalogue(connection, order.work.limits.schemas)
             row = up_row(order, due.step, state=OPEN, token=self._held or "", before=before)
             self._transaction(order, "open", lambda connection: sql.write(connection, (row,)))
         else:
@@ -285,7 +289,16 @@ class PostgresTarget:
                 self._connection(), json.loads(row.before), statement_timeout_seconds=order.work.limits.timeout_seconds
             )
         self._probe("remote:single:after")
-        self._transaction(order, "done", lambda connection: sql.write(connection, (evolve(row, state=DONE),)))
+        if catalogue is not None:
+            # Of a statement that was taken up again after a crash it is not known: what came before it is gone.
+            with self._asking(order.migration) as connection:
+                touched = catalogue.touched_until(read_catalogue(connection, order.work.limits.schemas))
+            if isinstance(statement, CreateIndex | DropIndex):
+                # Such a statement may take hours, and what others did meanwhile is seen too: it touched an index, no more.
+                touched = [key for key in touched if key.startswith(("index ", "comment index "))]
+            row = evolve(row, before=json.dumps({**json.loads(row.before), OBJECTS: touched}, sort_keys=True))
+        done = evolve(row, state=DONE)
+        self._transaction(order, "done", lambda connection: sql.write(connection, (done,)))
 
     def _undo_step(self, order: Order, step: ToUndo) -> None:
         row, unit = step.row, step.unit

@@ -182,6 +182,35 @@ def test_a_remote_that_another_device_left_half_applied_blocks_and_names_its_run
     assert other.coordinator().migrate().exit_code == 0
 
 
+@pytest.mark.parametrize("crossing", ["APPLY_LOCAL:before", "remote:group:before-commit", "remote:single:after"])
+def test_what_others_change_in_the_remotes_schema_meanwhile_is_theirs(device: Device, crossing: str) -> None:
+    device.write({"remote.up.sql": f"{REMOTE_UP}{WRONG}"})
+    before = device.world()
+
+    def probe(passed: str) -> None:
+        if passed == crossing and not remote(device, "SELECT 1 FROM pg_class WHERE relname = 'theirs'"):
+            remote(device, "CREATE TABLE theirs (x int)")
+
+    assert ended(device.coordinator(probe=probe).migrate()) == ("rolled_back", 1, "T331")
+    assert {key for key in device.world().keys() ^ before.keys() if "theirs" not in key} == set()
+
+
+def test_what_a_down_forgets_on_the_remote_is_named_whatever_others_did(device: Device) -> None:
+    device.write({"remote.up.sql": f"{REMOTE_UP}{WRONG}", "remote.down.sql": REMOTE_DOWN.replace("DROP TABLE made;", "")})
+
+    def probe(passed: str) -> None:
+        if passed == "APPLY_LOCAL:before":
+            remote(device, "CREATE TABLE theirs (x int)")
+
+    report = device.coordinator(probe=probe).migrate()
+    assert ended(report) == ("in_flight", 6, "T335")
+    assert report.error is not None
+    assert "table public.made is new" in report.error.message
+    assert "theirs" not in report.error.message
+    remote(device, "DROP TABLE made")
+    assert ended(device.coordinator().resume()) == ("rolled_back", 1, "")
+
+
 # Several, skipped and confirmed ones
 
 
