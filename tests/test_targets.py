@@ -41,6 +41,7 @@ from targets import (
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.events.errors import Blocked, DefinitionError, InDoubt, Locked, LostLock, Refused, TwinstepError, Unreachable
 from twinstep.migrations.definition import Query, StepFunction
+from twinstep.migrations.steps import undone_by
 from twinstep.migrations.target import Target
 
 KINDS = ("memory local", "memory remote", "sqlite wal", "sqlite delete", "postgres")
@@ -396,6 +397,44 @@ def test_what_others_wrote_survives_an_undo_by_down_steps(place: Place) -> None:
     undone = place.target().undo(back(done, "run-1"))
     assert place.items() == {**ITEMS, "a": 990}
     assert undone.others_wrote is (True if place.side == "local" else None)
+
+
+@only_local
+def test_what_others_wrote_is_backed_up_before_down_steps_and_all_that_was_seen_is_in_the_ledger(place: Place) -> None:
+    done = work(place, place.add(10), place.add(-10), user_version_to=12)
+    place.target().apply(order(done))
+    place.died()
+    place.write()
+    undone = place.target().undo(back(done, "run-1"))
+    assert undone.replaced is not None
+    (row,) = place.target().ledger("0001_change").undoing("run-9")
+    assert undone_by(row) == undone
+    assert undone.found is not None
+    assert undone.found.marks["user_version"] == 12
+    assert undone.after == place.target().look(done, content=True)
+    assert place.target().kept("run-9") == ()
+
+
+@only_local
+def test_what_was_backed_up_under_the_same_lock_is_not_backed_up_twice(place: Place) -> None:
+    done = work(place, place.add(10), place.add(-10))
+    place.target().apply(order(done))
+    place.died()
+    place.write()
+    target = place.target()
+    target.hold()
+    assert target.back_up(order(done, "run-9")) is not None
+    assert target.undo(back(done, "run-1")).replaced is None
+
+
+@only_remote
+def test_a_step_says_which_objects_it_touched(place: Place) -> None:
+    done = work(place, (place.add(1), "CREATE TABLE one (n int)", INDEX), "DROP TABLE one")
+    place.target().apply(order(done))
+    touched = place.target().ledger("0001_change").touched(("run-1",))
+    assert touched is not None
+    assert {key.replace("public.", "") for key in touched} == {"table one", "index item_n"}
+    assert place.target().ledger("0001_change").touched(("run-2",)) is None
 
 
 # The local backup
