@@ -254,6 +254,25 @@ def test_others_cannot_write_between_the_copy_and_the_down(remote: PostgresPlace
     assert sorted(found) == acknowledged
 
 
+def test_what_others_write_between_the_look_and_the_down_has_it_looked_at_again(remote: PostgresPlace) -> None:
+    """Nothing would go, so that nothing is locked; then there is something after all."""
+    calls = []
+
+    def down(connection: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            remote.execute("INSERT INTO item VALUES ('z', 26)")
+        connection.exec_driver_sql("DELETE FROM item WHERE id = 'z'")
+
+    done = work(remote, "SELECT 1", down)
+    remote.target().apply(order(done))
+    remote.died()
+    target = remote.target(retry_for_seconds=10)
+    target.undo(back(done, "run-1"))
+    (kept,) = target.kept(RUN)
+    assert (rows(remote, kept), len(calls)) == ([("z", 26)], 4)
+
+
 @pytest.mark.parametrize("crossing", ["remote:undo:before-commit", "remote:undo:after-commit"])
 def test_an_undo_that_is_killed_and_run_again_keeps_once(remote: PostgresPlace, crossing: str) -> None:
     done = work(remote, "CREATE TABLE more (n int)", "DROP TABLE more")
