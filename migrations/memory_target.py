@@ -317,7 +317,7 @@ class MemoryTarget:
             _run(unit.up, contents, order, "T331", self._side)
             if order.work.limits.user_version_to is not None and self._side == "local":
                 contents.user_version = order.work.limits.user_version_to
-            content = self._look_at(contents).to_text() if self._side == "local" else ""
+            content = contents.look().to_text() if self._side == "local" else ""
             touched = [key for key in objects.keys() | contents.objects.keys() if objects.get(key) != contents.objects.get(key)]
             before: dict[str, Json] = {"user_version": version, OBJECTS: sorted(touched)}
             self._ensure_head(contents, order)
