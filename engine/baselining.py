@@ -4,7 +4,7 @@ The migrations up to that one are run on empty databases, and the schemas compar
 ledger rows and events alone. Called again after a crash, it finds its own rows and records them. What a baseline records is a
 person's word that was checked: from then on these migrations are applied like any other.
 
-Read next: `settling.py` (what is written), `migrations/comparing.py` (what counts as a difference).
+Read next: `settling.py` (what is written), `migrations/schema_comparison.py` (what counts as a difference).
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ class Known:
         whole = self.wholes.get(side)
         if whole is None:
             return "it was not read"
+        if any(unrecorded_restore(ledger, self.status(name)) for name, ledger in whole.ledgers.items()):
+            return "a backup was put back, and the log is about to take that in"
         last = self.baselines.get(side)
         said = not_compared(side, last, pair=self.pair, statuses=self.statuses, ledgers=whole.ledgers)
         return said or ("" if side in self.schemas else "its schema could not be read now")

@@ -17,7 +17,7 @@ from ..events.errors import (
 )
 from ..events.lifecycle import State
 from ..events.types import ASKED_FOR, BACK
-from ..migrations.restored import RestoreOrder
+from ..migrations.work import RestoreOrder
 from .decide import Request, Wish
 from .definitions import Defined
 from .loop import Finished, Loop

@@ -18,12 +18,13 @@ from ..events.errors import Blocked, Refused
 from ..events.fold import Status
 from ..events.lifecycle import Effect, Row
 from ..events.types import Event, Json
+from ..migrations.after_undo import differences_after
 from ..migrations.catalogue import Fingerprint
-from ..migrations.comparison import differences_after
 from ..migrations.definition import SideName
 from ..migrations.ledger import UP
 from ..migrations.target import Undone
 from ..migrations.work import Order, SideWork, with_down_of
+from .backup_report import ON_THE_WAY_BACK
 from .decide import sides_of_rollback
 from .worker import Situation, Worker, fingerprint_of
 
@@ -71,7 +72,7 @@ def local_undone(situation: Situation, undone: Undone, *, recovered: bool = Fals
         others_wrote=undone.others_wrote,
         found=None if undone.found is None else undone.found.to_json(),
         after=None if undone.after is None else undone.after.to_json(),
-        replaced=undone.replaced,
+        replaced=None if undone.replaced is None else {**undone.replaced, "why": ON_THE_WAY_BACK},
         recovered=recovered,
     )
 

@@ -19,12 +19,10 @@ from ..events.errors import Blocked, ConcurrencyConflict, Defect, InDoubt, Twins
 from ..events.projections import BackupRow
 from ..events.types import Event, Json
 from ..migrations.target import Backups
-from .backup_report import BackupReport, OneBackup
+from .backup_report import BY_HAND, FOUND, LEFT_ALONE, REPLACED, BackupReport, OneBackup
 from .pair_log import append_to_pair
 from .report import error_report
 from .session import Session
-
-BY_HAND, FOUND, REPLACED = "by hand", "found", "replaced by a restore"
 
 
 def backups_of(opened: Session) -> Backups:
@@ -121,13 +119,14 @@ def note_found(opened: Session) -> None:
 def tidy(opened: Session, keep_days: int) -> tuple[str, ...]:
     """What every changing call does at its end: say when backups may go, and delete those whose time has come.
 
-    Those made by hand are left to whoever made them. What keeps it from happening is a finding, and never a failure.
+    Those made by hand are left to whoever made them, and so are those of what was replaced: they may be all that is left of
+    what others wrote. What keeps it from happening is a finding, and never a failure.
     """
     if opened.backups is None or opened.pair is None:
         return ()
     try:
         note_found(opened)
-        ours = [row for row in _not_needed(opened) if described(row).get("why") != BY_HAND]
+        ours = [row for row in _not_needed(opened) if described(row).get("why") not in LEFT_ALONE]
         ends = {row.backup_id: (made_at(row) + timedelta(days=keep_days)).isoformat() for row in ours}
         append_to_pair(
             opened,

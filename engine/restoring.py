@@ -22,8 +22,9 @@ from ..events.errors import Blocked, TwinstepError
 from ..events.fold import Status
 from ..events.types import Event, Json
 from ..migrations.ledger import DOWN, UP, LedgerRow, noted
-from ..migrations.restored import RestoreOrder, concerned
+from ..migrations.restored import concerned
 from ..migrations.target import Whole
+from ..migrations.work import RestoreOrder
 from .backup_report import BackupReport, OneBackup
 from .decide import Request, unrecorded_restore
 from .driver import Driver

@@ -22,9 +22,8 @@ from ..events.lifecycle import State
 from ..events.types import Json
 from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import SideName
-from ..migrations.restored import RestoreOrder
 from ..migrations.target import Target
-from ..migrations.work import Order, SideWork, recorded_work
+from ..migrations.work import Order, RestoreOrder, SideWork, recorded_work
 from .decide import Observed, Request
 from .definitions import Defined
 from .recall import Recalled

@@ -23,18 +23,18 @@ from attrs import define, evolve, field
 from ..events.errors import Blocked, Locked, Refused, Unreachable
 from ..events.types import Json
 from ..stores.seam import Probe, no_probe
+from .after_undo import mark_after
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
-from .comparing import differences_of
-from .comparison import mark_after
 from .definition import Query, SideName, name_of
 from .kept import ROWS, TABLE, Kept
 from .ledger import DECLARED, DONE, HEAD, KEY, OBJECTS, OPEN, LedgerRow, SideLedger
-from .restored import RestoreOrder, explained, ledger_after
+from .restored import explained, ledger_after
+from .schema_comparison import differences_of
 from .script import CallableStep, Unit
 from .sql import Statement
 from .steps import ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
 from .target import Comparison, Head, Timing, Undone, Whole
-from .work import Order, SideWork
+from .work import Order, RestoreOrder, SideWork
 
 
 @define(kw_only=True)

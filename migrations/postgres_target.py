@@ -46,7 +46,7 @@ from .work import Order, SideWork
 
 if TYPE_CHECKING:
     from ..stores.remote_connection import Remote
-    from .restored import RestoreOrder
+    from .work import RestoreOrder
 
 REPETITIONS = 5
 MEASURE_SECONDS = 30
@@ -233,7 +233,7 @@ class PostgresTarget:
 
     def compare(self, works: Sequence[SideWork]) -> Comparison:
         """Hold the named schemas against what the works make of empty ones, in a transaction that is rolled back."""
-        from .postgres_comparing import compare_remote
+        from .postgres_baseline import compare_remote
 
         def run(connection: Remote, unit: Unit, order: Order) -> None:
             self._run(connection, unit.up, order, "T331")

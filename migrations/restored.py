@@ -13,36 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from ..events.types import Json
 from .ledger import DOWN, HEAD, KEY, REPLACED, RESTORED, RESTORED_BY, UP, LedgerRow, SideLedger, noted
 from .steps import head_row, stamp
-
-
-@frozen(kw_only=True)
-class RestoreOrder:
-    """A backup to put back: what a target is given.
-
-    `backup` describes it; `replaced` is the id that the backup of the replaced state will bear. `streams` has, by migration,
-    the version and last hash of its stream. `ours` are the changes that the log knows, as the database's content before and
-    after each: what they explain is not written by others. `discard_writes` gives up what is not explained.
-    """
-
-    backup: Mapping[str, Json]
-    run: str
-    pair: str
-    log: str
-    replaced: str
-    token: str
-    streams: Mapping[str, tuple[int, str]] = field(factory=dict)
-    ours: frozenset[tuple[str, str]] = frozenset()
-    discard_writes: bool = False
-
-    @property
-    def id(self) -> str:
-        """The backup's."""
-        return str(self.backup["id"])
+from .work import RestoreOrder
 
 
 def ledger_after(today: Sequence[LedgerRow], then: Sequence[LedgerRow], order: RestoreOrder, content: str) -> list[LedgerRow]:

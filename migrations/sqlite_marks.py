@@ -2,7 +2,7 @@
 
 A down step cannot be asked to put these back by hand: a version is set by a pragma, a high-water mark is moved by each row
 that a change inserts, and a dropped index takes its statistics along. They are noted in the change's ledger row before it, and
-put back in the undo's transaction, as far as others have left them alone (`comparison.py` says what must come out).
+put back in the undo's transaction, as far as others have left them alone (`after_undo.py` says what must come out).
 
 Must never import SQLAlchemy. Read next: `sqlite_target.py`.
 """
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..events.types import Json
+from .after_undo import SEQUENCE, mark_after
 from .catalogue import Fingerprint
-from .comparison import SEQUENCE, mark_after
 from .sqlite_catalogue import plain_rows, read_fingerprint
 
 VERSIONS: Final = ("user_version", "application_id")

@@ -16,8 +16,9 @@ from ..stores.backups import Backup, BackupFolder
 from ..stores.local_connection import OnConnect, open_to_read
 from ..stores.seam import Probe
 from . import sqlite_ledger as sql
-from .restored import RestoreOrder, explained, ledger_after
+from .restored import explained, ledger_after
 from .sqlite_catalogue import read_fingerprint
+from .work import RestoreOrder
 
 
 def restore_backup(

@@ -59,7 +59,7 @@ from .time_limit import OutOfTime, limited
 from .work import Order, SideWork
 
 if TYPE_CHECKING:
-    from .restored import RestoreOrder
+    from .work import RestoreOrder
 
 REPETITIONS = 5
 MEASURE_SECONDS = 30.0
@@ -215,7 +215,7 @@ class SQLiteTarget:
 
     def compare(self, works: Sequence[SideWork]) -> Comparison:
         """Hold the schema and user_version against what the works make of an empty file."""
-        from .sqlite_comparing import compare_local
+        from .sqlite_baseline import compare_local
 
         with self._asking() as connection:
             here = read_fingerprint(connection, content=False, count_rows=False)

@@ -26,7 +26,7 @@ from .ledger import REPLACED, RESTORED, RESTORED_BY, LedgerRow, SideLedger, note
 from .work import Order, SideWork
 
 if TYPE_CHECKING:
-    from .restored import RestoreOrder
+    from .work import RestoreOrder
 
 
 @frozen(kw_only=True)

@@ -105,6 +105,31 @@ class Order:
         return self.work.migration
 
 
+@frozen(kw_only=True)
+class RestoreOrder:
+    """A backup to put back: what a target is given.
+
+    `backup` describes it; `replaced` is the id that the backup of the replaced state will bear. `streams` has, by migration,
+    the version and last hash of its stream. `ours` are the changes that the log knows, as the database's content before and
+    after each: what they explain is not written by others. `discard_writes` gives up what is not explained.
+    """
+
+    backup: Mapping[str, Json]
+    run: str
+    pair: str
+    log: str
+    replaced: str
+    token: str
+    streams: Mapping[str, tuple[int, str]] = field(factory=dict)
+    ours: frozenset[tuple[str, str]] = frozenset()
+    discard_writes: bool = False
+
+    @property
+    def id(self) -> str:
+        """The backup's."""
+        return str(self.backup["id"])
+
+
 def work_of(migration: Migration, side: SideName) -> SideWork | None:
     """The side as it is defined now, compiled; None where it has no work. Raises DefinitionError (T11x)."""
     defined = migration.side(side)

@@ -245,7 +245,7 @@ def refuse(contents: Contents) -> None:
 
 
 INDEX = "CREATE INDEX CONCURRENTLY items_index ON items (key)"
-MADE = "CREATE TABLE left_behind"
+LEFT_BEHIND = "CREATE TABLE left_behind"
 LOCAL = Side(up=add(10), down=add(-10))
 REMOTE = Side(up=(add(100), INDEX), down=add(-100))
 
@@ -423,13 +423,13 @@ SCENARIOS = (
     ),
     Scenario(
         name="the difference that going back has left accepted",
-        migration=_migration(local=Side(up=add(10), down=(add(-10), MADE)), remote=Side(up=refuse, down=add(0))),
+        migration=_migration(local=Side(up=add(10), down=(add(-10), LEFT_BEHIND)), remote=Side(up=refuse, down=add(0))),
         call=_migrate_once_and_accept,
         ends=State.ROLLED_BACK,
     ),
     Scenario(
         name="the difference that taking back has left accepted",
-        migration=_migration(local=Side(up=add(10), down=(add(-10), MADE))),
+        migration=_migration(local=Side(up=add(10), down=(add(-10), LEFT_BEHIND))),
         before=(_migrate,),
         call=_back_and_accept,
         ends=State.ROLLED_BACK,
@@ -439,6 +439,7 @@ SCENARIOS = (
         migration=_migration(),
         before=(_migrate,),
         call=_accept_and_back,
+        ends=State.ROLLED_BACK,
     ),
     Scenario(name="baselined", migration=MADE, begin=_is_there_already, call=_baseline),
     Scenario(

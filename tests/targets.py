@@ -8,6 +8,7 @@ every item, what is refused, what builds an index outside a transaction. A new t
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -247,6 +248,13 @@ class PostgresPlace(_SQLPlace):
     ) -> Target:
         made = PostgresTarget(self.url, wait_seconds=wait_seconds, retry_for_seconds=retry_for_seconds, probe=probe)
         return self.keep(made, beside=beside)
+
+    def died(self) -> None:
+        """A server under load ends a session some time after its client has gone, and the lock with it."""
+        super().died()
+        deadline = time.monotonic() + 10
+        while self.backends() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def rehearser(self) -> Rehearser:
         return PostgresRehearser(self.url)

@@ -275,7 +275,7 @@ def test_a_run_that_circumstances_ended_is_tried_again(host: Host) -> None:
         local.execute("INSERT INTO item VALUES (1)")
         local.commit()
     assert told(host.start()) == ("stop", "T202")
-    assert host.log()[-1] == "RolledBack"
+    assert "RolledBack" in host.log()[-3:]  # after it, only what is scheduled of its backup
     with closing(sqlite3.connect(host.path)) as local:
         local.execute("DELETE FROM item")
         local.commit()

@@ -1,4 +1,4 @@
-"""What an undo of the local side must leave where others have written: said by `comparison.py`, done by the SQLite target.
+"""What an undo of the local side must leave where others have written: said by `after_undo.py`, done by the SQLite target.
 
 First the rule by itself, then real files with a host that writes between the change and its undo.
 """
@@ -18,8 +18,8 @@ from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.report import Report
 from twinstep.events.codec import decode
 from twinstep.events.types import LocalUndone
+from twinstep.migrations.after_undo import differences_after
 from twinstep.migrations.catalogue import Fingerprint
-from twinstep.migrations.comparison import differences_after
 from twinstep.migrations.definition import LocalOptions, Migration, Side
 from twinstep.stores.sqlite_events import SQLiteEventStore
 

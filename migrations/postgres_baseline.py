@@ -9,7 +9,7 @@ limited.
 Where the role may not put a schema aside, or a step needs more than one transaction, they are run in a scratch database
 instead, which is dropped afterwards. Grants are not compared: those that a schema gives by default stay with the one put aside.
 
-Must never import engine. Read next: `comparing.py` (what counts as a difference), `postgres_target.py`.
+Must never import engine. Read next: `schema_comparison.py` (what counts as a difference), `postgres_target.py`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ..events.errors import Blocked, Refused, TwinstepError
 from ..events.types import Json
 from ..stores.remote_connection import libpq_url, shown
 from .catalogue import Catalogue
-from .comparing import differences_of
 from .concurrent import parse_single
 from .concurrent_index import CreateIndex, DropIndex
 from .concurrent_partition import DetachPartition
 from .ledger import noted
 from .postgres_catalogue import read_catalogue
+from .schema_comparison import differences_of
 from .script import Unit
 from .sql import Statement
 from .target import Comparison, Target

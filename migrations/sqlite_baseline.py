@@ -3,7 +3,7 @@
 They are really run, on a scratch file that is gone afterwards, by the same target that would run them for a pair. What is
 compared is the schema, token by token, and `user_version`: rows are the host's.
 
-Must never import engine. Read next: `sqlite_target.py`, `comparing.py` (what counts as a difference).
+Must never import engine. Read next: `sqlite_target.py`, `schema_comparison.py` (what counts as a difference).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from attrs import frozen
 from ..events.errors import Blocked, TwinstepError
 from ..events.types import Json
 from .catalogue import Fingerprint
-from .comparing import differences_of
 from .ledger import noted
+from .schema_comparison import differences_of
 from .target import Comparison, Target
 from .work import Order, SideWork
 
