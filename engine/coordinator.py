@@ -24,6 +24,7 @@ from ..events.errors import (
     Conflict,
     DefinitionError,
     InDoubt,
+    Stranded,
     TwinstepError,
 )
 from ..events.lifecycle import State
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
     from ..stores.local_connection import OnConnect
 
 RemoteRole = Literal["apply", "require", "skip"]
+
+# What a corrected or an added down may mend.
+CORRECTABLE = frozenset({"T336", "T337", "T338"})
 
 
 class Coordinator:
@@ -200,9 +204,21 @@ class Coordinator:
             driver = Driver(opened, discard_writes=discard_local_writes)
             self._refuse_conflicts(opened, skip_remote=skip_remote)
             self._finish(opened, driver, skip_remote=skip_remote)
-            return self._ended(opened, driver, skip_remote=skip_remote)
+            report = self._ended(opened, driver, skip_remote=skip_remote)
+            return report if opened.has_folder else self._naming_what_is_unreadable(report)
 
         return self._reported("resume", work, needs_folder=False)
+
+    def _naming_what_is_unreadable(self, report: Report) -> Report:
+        """Where a down was refused again, its correction may be in a folder that cannot be used: that is said then (T371)."""
+        if report.error is None or report.error.code not in CORRECTABLE:
+            return report
+        try:
+            load(self._settings)
+        except DefinitionError as problem:
+            error = Stranded("T371", code=report.error.code, problem=problem)
+            return evolve(report, error=error_report(error))
+        return report
 
     def roll_back(self, id: str | None = None) -> Report:
         """Take the last migration back with its down steps, or the named one and all later ones, last first."""

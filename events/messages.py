@@ -513,6 +513,12 @@ MESSAGES: dict[str, Message] = {
         next_step="Grant the role what it lacks (SELECT on what would go, past its policies; CREATE on the schema twinstep), "
         "or mend what is named; then run 'twinstep resume'.",
     ),
+    "T371": Message(
+        condition="The way back was refused again ({code}), and the migrations, in which it may have been corrected, cannot be "
+        "used: {problem}",
+        effect="Nothing more was undone.",
+        next_step="Mend what is named, then run 'twinstep resume'.",
+    ),
     # T36x: the database in memory
     "T361": Message(
         condition="The database in memory does not understand: {statement}",

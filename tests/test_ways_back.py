@@ -401,6 +401,10 @@ def test_a_correction_that_cannot_be_read_is_named(device: Device) -> None:
     _refuse_after(device)
     assert ended(device.coordinator().migrate()) == ("in_flight", 6, "T338")
     device.write({"remote.down.sql": "ALTER TABLE item DROP pinned;"})
-    assert ended(device.coordinator().resume()) == ("failed", 2, "T116")
+    report = device.coordinator().resume()
+    assert ended(report) == ("in_flight", 6, "T371")
+    assert report.error is not None
+    assert "T338" in report.error.message
+    assert "T116" in report.error.message
     device.write({"remote.down.sql": REMOTE_DOWN})
     assert ended(device.coordinator().resume()) == ("rolled_back", 1, "")
