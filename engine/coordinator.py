@@ -39,8 +39,7 @@ from .conflicts import BLOCKING, conflicts
 from .decide import Request
 from .definitions import Defined, MigrationSource
 from .driver import Driver, outcome_of
-from .keeping import create, note_found, prune, tidy
-from .keeping import verify as verify_backups
+from .keeping import create_backup, note_found, prune_backups, tidy, verify_backups
 from .locks import coordinator_lock
 from .pair_log import check_chains, note_conflicts, open_conflicts
 from .planning import due, order_of, planned
@@ -253,7 +252,7 @@ class Coordinator:
 
     def create_backup(self) -> BackupReport:
         """Back the local database up now; the host may go on writing."""
-        return self._about_backups("back up", create)
+        return self._about_backups("back up", create_backup)
 
     def verify_backup(self, id: str | None = None) -> BackupReport:
         """Open, hash and check one backup, or all that there are; what is damaged, missing or foreign is exit code 5."""
@@ -273,7 +272,7 @@ class Coordinator:
         Never one that a run in flight may need. The report has what was really deleted.
         """
         days = self._settings.keep_days if keep_days is None else keep_days
-        return self._about_backups("prune backups", lambda opened: prune(opened, days))
+        return self._about_backups("prune backups", lambda opened: prune_backups(opened, days))
 
     def _migrate(self, opened: Session, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
         driver = Driver(opened)

@@ -54,14 +54,14 @@ def named_backup(opened: Session, id: str) -> dict[str, Json]:
     return described(row)
 
 
-def create(opened: Session) -> BackupReport:
+def create_backup(opened: Session) -> BackupReport:
     """Make a backup while the host may go on writing."""
     made = backups_of(opened).make()
     append_to_pair(opened, [e.BackupCreated(backup={**made, "why": BY_HAND})])
     return BackupReport(outcome="created", backups=(OneBackup.of(made),))
 
 
-def verify(opened: Session, id: str | None) -> BackupReport:
+def verify_backups(opened: Session, id: str | None) -> BackupReport:
     """Open and check one backup, or all that there are. Exit code 5 where one is not what it was; all are looked at."""
     copies = backups_of(opened)
     rows = known_backups(opened).values()
@@ -92,7 +92,7 @@ def prove(opened: Session, copies: Backups, backup: Mapping[str, Json]) -> None:
         raise Blocked("T284", backup=backup["id"], pair=pair)
 
 
-def prune(opened: Session, keep_days: int) -> BackupReport:
+def prune_backups(opened: Session, keep_days: int) -> BackupReport:
     """Delete what is older than that many days and nothing needs, whoever made it."""
     copies = backups_of(opened)
     limit = opened.settings.clock() - timedelta(days=keep_days)
