@@ -18,7 +18,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -276,7 +276,7 @@ class PostgresTarget:
             touched = before.touched_until(read_catalogue(connection, order.work.limits.schemas))
             sql.write(connection, (evolve(row, before=json.dumps({OBJECTS: touched})),))
 
-        self._transaction(order, "group", work)
+        self._transaction(order, "group", work, runs_functions=runs_functions)
 
     def _run_single(self, order: Order, due: Due) -> None:
         statement = self._single(due.unit, order)
@@ -312,15 +312,17 @@ class PostgresTarget:
         if unit.down is None:
             self._invert(order, step)
 
+        runs_functions = any(isinstance(step, CallableStep) for step in unit.down or ())
+
         def work(connection: Remote) -> None:
-            if any(isinstance(step, CallableStep) for step in unit.down or ()):
+            if runs_functions:
                 sql.write(connection, (evolve(undone, state=sql.RUNNING),))
             if unit.down:
                 down = partial(self._run, connection, unit.down, order, "T338")
                 run_keeping(connection, down, migration=order.migration, run=order.run, step=row.step)
             sql.write(connection, (undone,))
 
-        self._transaction(order, "undo", work)
+        self._transaction(order, "undo", work, runs_functions=runs_functions)
 
     def _invert(self, order: Order, step: ToUndo) -> None:
         """Take back what has no down of its own: a single statement by its built-in inverse. Raises Refused (T337)."""
@@ -396,16 +398,16 @@ class PostgresTarget:
 
     # Transactions
 
-    def _transaction(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
+    def _transaction(self, order: Order, name: str, work: Callable[[Remote], object], *, runs_functions: bool = False) -> None:
         """One fenced transaction; tried again as a whole while others are in its way, within the limit."""
 
         def fenced(connection: Remote) -> None:
             sql.fence(connection, self._held or "")
             work(connection)
 
-        self._tried(order, name, fenced)
+        self._tried(order, name, fenced, runs_functions=runs_functions)
 
-    def _tried(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
+    def _tried(self, order: Order, name: str, work: Callable[[Remote], object], *, runs_functions: bool = False) -> None:
         from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
         try:
@@ -415,7 +417,7 @@ class PostgresTarget:
                 stop=stop_after_delay(self._retry_for_seconds),
                 reraise=True,
             ):
-                with attempt:
+                with attempt, self._unwritable_outside() if runs_functions else nullcontext():
                     self._once(order, name, work)
         except PASSING as error:
             raise self._refusal(error, order.migration, "T338" if name == "undo" else "T331", name) from error
@@ -424,7 +426,8 @@ class PostgresTarget:
         connection = self._connection()
         limits = order.work.limits
         try:
-            connection.execute(_BEGIN.format(lock=limits.lock_timeout_seconds, statement=limits.timeout_seconds).encode())
+            begin = _BEGIN.replace("BEGIN;", "BEGIN READ WRITE;")
+            connection.execute(begin.format(lock=limits.lock_timeout_seconds, statement=limits.timeout_seconds).encode())
             work(connection)
             self._probe(f"remote:{name}:before-commit")
             connection.execute(b"COMMIT")
@@ -436,6 +439,18 @@ class PostgresTarget:
                 raise
             raise self._refusal(error, order.migration, "T331", "COMMIT") from error
         self._probe(f"remote:{name}:after-commit")
+
+    @contextmanager
+    def _unwritable_outside(self) -> Iterator[None]:
+        """Around a transaction in which functions run: one that ends it by the driver finds itself where nothing can be
+        written, not in autocommit, whose rows would stay without their ledger row."""
+        connection = self._connection()
+        try:
+            connection.execute(b"SET default_transaction_read_only = on")
+            yield
+        finally:
+            with suppress(psycopg.Error):
+                connection.execute(b"RESET default_transaction_read_only")
 
     def _abandon(self, connection: Remote) -> None:
         """Roll back what is open. The error that led here is worth more than one from the rollback."""

@@ -668,6 +668,22 @@ def _rolls_back_and_begins_again(connection: Connection) -> None:
     driver.execute("UPDATE item SET n = n + 7")
 
 
+def _rolls_back_and_goes_on_in_autocommit(connection: Connection) -> None:
+    driver = _driver(connection)
+    with suppress(Exception):
+        driver.rollback()
+    with suppress(Exception):
+        driver.execute("UPDATE item SET n = n + 7")
+
+
+def _goes_on_in_autocommit_by_text(connection: Connection) -> None:
+    driver = _driver(connection)
+    with suppress(Exception):
+        driver.execute("ROLLBACK")
+    with suppress(Exception):
+        driver.execute("UPDATE item SET n = n + 7")
+
+
 def _runs_a_script(connection: Connection) -> None:
     driver = _driver(connection)
     if isinstance(driver, sqlite3.Connection):
@@ -696,6 +712,8 @@ ENDING = (
     _swallows_a_commit_of_the_driver,
     _rolls_the_driver_back,
     _rolls_back_and_begins_again,
+    _rolls_back_and_goes_on_in_autocommit,
+    _goes_on_in_autocommit_by_text,
     _runs_a_script,
     _closes,
     _closes_the_driver,
