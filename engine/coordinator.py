@@ -54,7 +54,7 @@ from .report import (
     run_reports,
 )
 from .restoring import restore, take_in_restores
-from .session import Listener, Session, Settings, check_addresses, load, session, silent
+from .session import Listener, Session, Settings, check_addresses, load, recorded_statuses, session, silent
 from .standing import status_report, sync_rows
 from .verifying import verify
 
@@ -191,7 +191,12 @@ class Coordinator:
         def work(opened: Session) -> Report:
             return self._migrate(opened, to=to, skip_remote=skip_remote, adopt=adopt)
 
-        return self._reported("migrate", work, adopt=adopt, to=to)
+        report = self._reported("migrate", work, adopt=adopt, to=to)
+        if report.outcome != "failed" or not self._is_in_flight_without_a_folder():
+            return report
+        # The folder is for the caller to mend; what is in flight needs none, and is not left lying for it.
+        finished = self.resume(skip_remote=skip_remote)
+        return finished if finished.outcome == "in_flight" else evolve(report, runs=finished.runs)
 
     def resume(self, *, skip_remote: bool = False, discard_local_writes: bool = False) -> Report:
         """Finish what a crash or an unreachable remote left in flight; begin nothing.
@@ -411,6 +416,14 @@ class Coordinator:
             if needs_folder:
                 raise
             return None
+
+    def _is_in_flight_without_a_folder(self) -> bool:
+        """Whether the folder cannot be used while the log names a run that has begun and not ended."""
+        try:
+            unusable = self._defined(needs_folder=False) is None
+            return unusable and any(status.in_flight for status in recorded_statuses(self._settings).values())
+        except TwinstepError:  # the log cannot be read either: the first trouble stands
+            return False
 
     def _reading(self) -> AbstractContextManager[Session]:
         return session(self._settings, load(self._settings), writes=False)

@@ -215,6 +215,17 @@ def session(
             store.close()
 
 
+def recorded_statuses(settings: Settings) -> dict[str, Status]:
+    """What the log says of each migration of this pair; neither database and no migration is opened for it."""
+    store = open_store(settings, writes=False)
+    try:
+        pair = store.pair_of(settings.pair_key())
+        return {} if pair is None else {name: fold(records) for name, records in _histories(store, pair).items()}
+    finally:
+        if store is not settings.log:
+            store.close()
+
+
 def load(settings: Settings) -> dict[str, Defined]:
     """The migrations in order, as they are defined now. The log is looked into for what it knows of them, and not kept open.
 
