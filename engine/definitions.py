@@ -1,9 +1,9 @@
 """The migrations as they are defined now, each compiled when somebody first needs it.
 
 A host asks at every start whether anything is pending. What is applied and unchanged is not parsed for that, and its
-functions are not loaded: the digest of its bytes lies in the log beside its checksums (`RunStarted`), and says that they
-still hold. Everything else, above all what is due, is compiled at once, so that bad input is refused before anything is
-touched.
+functions are not loaded: the digest of its bytes lies in the log beside its checksums (`RunStarted`, or what was settled), and
+says that they still hold. Everything else, above all what is due, is compiled at once, so that bad input is refused before
+anything is touched.
 
 Read next: `../migrations/loader.py` (folders), `../migrations/work.py` (one side, compiled).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -27,6 +27,8 @@ from ..migrations.definition import Migration, Query, SideName, in_order
 from ..migrations.work import SideWork, work_of
 
 SIDES: tuple[SideName, ...] = ("local", "remote")
+# The events that say which bytes have which checksums.
+TELLING: Final = frozenset({"RunStarted", "Adopted", "Baselined", "BackupRestored"})
 MigrationSource: TypeAlias = "str | Path | Sequence[Migration]"
 
 
@@ -132,12 +134,12 @@ def _defined(id: str, digest: str, define: Callable[[], Definition], history: Se
 
 
 def _recorded_checksums(digest: str, history: Sequence[Recorded]) -> Mapping[str, str] | None:
-    """Those of the run that began with the same bytes, where the migration is applied; None where there is none."""
-    began = [record for record in history if record.type == "RunStarted"]
-    if not began or fold(history).state is not State.VERIFIED:
+    """Those that were recorded for the same bytes, where the migration is applied; None where there are none."""
+    telling = [record for record in history if record.type in TELLING]
+    if not telling or fold(history).state is not State.VERIFIED:
         return None
-    for record in reversed(began):
-        run = decode(record)
-        if isinstance(run, e.RunStarted) and run.digest == digest:
-            return {side: run.checksums[side] for side in SIDES if side in run.checksums}
+    for record in reversed(telling):
+        event = decode(record)
+        if isinstance(event, e.RunStarted | e.Settled) and event.digest == digest:
+            return {side: event.checksums[side] for side in SIDES if side in event.checksums}
     return None

@@ -61,6 +61,8 @@ def adopt(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     return [
         e.Adopted(
             run=worker.new_run_id(),
+            digest=worker.defined.digest,
+            checksums=worker.defined.checksums(),
             migration=migration,
             state=str(State.VERIFIED if whole else State.PENDING),
             local=standing.get("local"),
@@ -93,6 +95,8 @@ def baseline(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     return [
         e.Baselined(
             run=run,
+            digest=worker.defined.digest,
+            checksums=worker.defined.checksums(),
             migration=migration,
             state=str(State.VERIFIED if whole else State.PENDING),
             local=standing.get("local"),
@@ -172,6 +176,8 @@ def _restored(worker: Worker, situation: Situation, local: SideLedger) -> e.Back
     whole = "local" in standing and all(side in standing for side in sides)
     return e.BackupRestored(
         run=run,
+        digest=worker.defined.digest,
+        checksums=worker.defined.checksums(),
         migration=worker.defined.id,
         state=str(State.VERIFIED if whole else State.PENDING),
         local=standing.get("local"),

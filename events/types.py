@@ -233,7 +233,8 @@ class RolledBack(RunEvent):
 class Settled(RunEvent):
     """What the ledgers say was taken as the truth: `local` and `remote` name the runs that stand whole, or None.
 
-    `runs` are all runs of this pair that the ledgers hold rows of: from here on the log knows of them.
+    `runs` are all runs of this pair that the ledgers hold rows of: from here on the log knows of them. `digest` and
+    `checksums` are those of the definition, as in RunStarted.
     """
 
     migration: str
@@ -242,6 +243,8 @@ class Settled(RunEvent):
     remote: str | None = None
     sides: tuple[str, ...] = field(default=(), converter=_strings)
     runs: tuple[str, ...] = field(default=(), converter=_strings)
+    digest: str = ""
+    checksums: Mapping[str, str] = field(factory=dict)
 
 
 @frozen(kw_only=True)

@@ -52,6 +52,16 @@ def test_what_is_applied_and_unchanged_is_not_loaded_again(project: Project) -> 
     assert "made" not in project.tables()
 
 
+def test_what_was_baselined_is_not_loaded_again_either(project: Project) -> None:
+    says = "from pathlib import Path\nwith (Path(__file__).parents[2] / 'loaded').open('a') as file:\n    file.write('x')\n"
+    table = "CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT);"
+    project.add("0001_made", {"local.up.sql": table, "migration.py": says})
+    assert project.run("baseline", "0001_made", "--local", "app.db").code == 0
+    before = loaded(project)
+    assert project.run("check", "--local", "app.db").code == 0
+    assert loaded(project) == before
+
+
 def test_an_edit_of_what_is_applied_is_noticed_and_a_comment_is_none(project: Project) -> None:
     project.add("0001_tags")
     project.run("migrate", "--local", "app.db")
