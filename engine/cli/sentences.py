@@ -78,7 +78,8 @@ def _on_the_way_back(event: Event) -> str:
         case e.StepFailed():
             return f"{event.effect} refused: {event.message}"
         case e.RollbackStarted():
-            return f"going back ({event.reason}) on {_sides(event.sides)}"
+            where = f"on {_sides(event.sides)}" if event.sides else "with nothing to take back"
+            return f"going back ({event.reason}) {where}"
         case e.RemoteUndone():
             return "remote side taken back" + (", found so after a crash" if event.recovered else "")
         case e.LocalUndone():
@@ -165,12 +166,19 @@ def _verified(event: e.Verified) -> str:
 
 
 def changes_text(changes: Mapping[str, Json]) -> str:
-    """What a side's change did, counted from its catalogue; "no change in the catalogue" where that is so."""
+    """What a side's change did, counted from its catalogue; "no change in the catalogue" where that is so.
+
+    Tables, indexes and foreign keys have counts of their own; what else was added, dropped or changed is counted by its kind.
+    Nothing is told of twice: neither a table that was rebuilt as changed, nor the constraints of a table beside it.
+    """
     by_deed: dict[str, list[str]] = {}
     for key, thing, things, done in _COUNTED:
         number = changes.get(key)
         if isinstance(number, int) and number:
             by_deed.setdefault(done if number > 0 else "dropped", []).append(counted(abs(number), thing, things))
+    for deed in ("added", "dropped", "changed"):
+        for thing, number in _by_kind(changes, deed).items():
+            by_deed.setdefault(deed, []).append(counted(number, thing, _PLURALS.get(thing)))
     found = [f"{', '.join(counts)} {done}" for done, counts in by_deed.items()]
     for key, done in (("rows", "rows {number:+}"), ("rows_quarantined", "{number} rows set aside")):
         tables = cast("Mapping[str, int]", changes.get(key) or {})
@@ -186,6 +194,28 @@ _COUNTED: Final = (
     ("indexes_added", "index", "indexes", "added"),
     ("indexes_dropped", "index", "indexes", "dropped"),
 )
+
+
+_PLURALS: Final = {"index": "indexes", "policy": "policies", "statistics": "statistics"}
+_KINDS_OF_TWO_WORDS: Final = ("materialized view", "default grant")
+
+
+def _by_kind(changes: Mapping[str, Json], deed: str) -> dict[str, int]:
+    """How many objects of each kind were added, dropped or changed, where no count tells of them."""
+    names = cast("list[str]", changes.get(f"objects_{deed}") or [])
+    tables = tuple(f"{name.removeprefix('table ')}." for name in names if name.startswith("table "))
+    found: dict[str, int] = {}
+    for name in names:
+        kind = next((two for two in _KINDS_OF_TWO_WORDS if name.startswith(f"{two} ")), name.partition(" ")[0])
+        if kind != "constraint" or not name.removeprefix("constraint ").startswith(tables):
+            found[kind] = found.get(kind, 0) + 1
+    if deed == "changed":
+        found["table"] = found.get("table", 0) - cast("int", changes.get("tables_rebuilt") or 0)
+    else:
+        keys = cast("int", changes.get("foreign_keys_added") or 0) * (1 if deed == "added" else -1)
+        found["constraint"] = found.get("constraint", 0) - max(0, keys)
+        found = {kind: number for kind, number in found.items() if kind not in ("table", "index")}
+    return {kind: number for kind, number in found.items() if number > 0}
 
 
 def _sides(sides: tuple[str, ...]) -> str:
