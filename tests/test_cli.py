@@ -473,6 +473,15 @@ def test_on_a_terminal_each_step_is_shown_as_it_is_done(pair: Project) -> None:
     assert "\x1b[1m" in written
 
 
+def test_on_a_terminal_what_goes_on_without_beginning_a_run_is_named_too(pair: Project) -> None:
+    pair.run("migrate")
+    (pair.local.parent / f"{pair.local.name}.twinstep" / "log.db").unlink()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(pair, 80, "migrate", "--adopt"))
+    lines = [line for line in re.split(r"[\r\n]+", plain) if line.strip()]
+    place = lines.index("  taken as verified")
+    assert "0001_tags" in lines[:place]
+
+
 def test_a_table_that_is_too_wide_for_the_terminal_is_shown_row_by_row_and_whole(project: Project) -> None:
     project.run("migrate")
     backup = project.run("backup", "list", "--json").data["backups"][0]["id"]

@@ -35,6 +35,7 @@ class Following:
         self._headings = headings
         self._moving: Progress | None = None
         self.last: Recorded | None = None
+        self._headed = ""
 
     def __call__(self, record: Recorded) -> None:
         if "/" not in record.stream:
@@ -42,9 +43,14 @@ class Following:
         self.last = record
         if not self.speaks:
             return
+        migration = record.stream.partition("/")[2]
         if record.type == "RunStarted" and self._headings:
-            self._screen.line(f"{record.stream.partition('/')[2]}: {sentence(record)}", HEADING)
+            self._screen.line(f"{migration}: {sentence(record)}", HEADING)
+            self._headed = migration
         elif record.type not in QUIET_EVENTS | {"RunStarted"}:
+            if self._headings and migration != self._headed:  # a run that goes on, or a step that no run began
+                self._screen.line(migration, HEADING)
+                self._headed = migration
             step_line(
                 self._screen, sentence(record), seconds_of(record), indent=self._indent, style=STYLES.get(record.type, "")
             )
