@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -54,6 +55,18 @@ def test_a_backup_is_made_checked_put_back_and_deleted(project: Project) -> None
     assert ({one["id"] for one in pruned["backups"]}, pruned["bytes"]) == ({first, by_hand, restored["replaced"]}, freed)
     listed = project.run("backup", "list").out
     assert listed.count(" deleted ") == 3
+
+
+def test_a_backup_that_was_found_is_listed_with_the_time_at_which_it_was_made(project: Project) -> None:
+    (before,) = project.run("backup", "list", "--json").data["backups"]
+    (project.folder / "app.db.twinstep" / "log.db").unlink()
+    (described,) = (project.folder / "app.db.twinstep" / "backups").glob("*.json")
+    made = "2026-01-02T03:04:05+00:00"
+    described.write_text(json.dumps({**json.loads(described.read_text()), "created_at": made}))
+    assert project.run("migrate", "--adopt").code == 0
+    (found,) = project.run("backup", "list", "--json").data["backups"]
+    assert (found["id"], found["created_at"], found["why"]) == (before["id"], made, "found")
+    assert "2026-01-02 03:04:05" in project.run("backup", "list").out
 
 
 def test_a_damaged_backup_is_named_and_exits_5(project: Project) -> None:

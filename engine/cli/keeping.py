@@ -110,7 +110,7 @@ def run_backup_list(invocation: Invocation) -> int:
         cells = [
             (
                 row.backup_id,
-                instant(row.created_at),
+                instant(str(shape["created_at"])),
                 row.migration_version or str(shape["why"] or ""),
                 size(row.backup_size_bytes),
                 row.status if shape["present"] or row.status == "deleted" else "missing",

@@ -151,7 +151,7 @@ def backup_json(row: BackupRow, backups: Path) -> Shape:
     path = backups / str(said.get("name") or f"{row.backup_id}.db")
     return {
         "id": row.backup_id,
-        "created_at": row.created_at,
+        "created_at": said.get("created_at") or row.created_at,
         "migration": row.migration_version,
         "status": row.status,
         "bytes": row.backup_size_bytes,
