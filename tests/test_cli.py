@@ -473,6 +473,13 @@ def test_on_a_terminal_each_step_is_shown_as_it_is_done(pair: Project) -> None:
     assert "\x1b[1m" in written
 
 
+def test_on_a_terminal_the_end_of_a_dry_run_is_wrapped_too(pair: Project) -> None:
+    pair.add("0002_index", {"remote.up.sql": "CREATE INDEX CONCURRENTLY n ON tags (name)", "remote.down.sql": ""})
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(pair, 80, "migrate", "--dry-run"))
+    assert "not rehearsed, see above." in plain
+    assert [line for line in re.split(r"[\r\n]+", plain) if len(line) > 80] == []
+
+
 def test_on_a_terminal_what_goes_on_without_beginning_a_run_is_named_too(pair: Project) -> None:
     pair.run("migrate")
     (pair.local.parent / f"{pair.local.name}.twinstep" / "log.db").unlink()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from twinstep.engine.cli.sentences import changes_text
-from twinstep.events.types import Json
+from twinstep.engine.cli.sentences import _sentence, changes_text
+from twinstep.events.types import Json, RollbackStarted
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ from twinstep.events.types import Json
 )
 def test_what_a_change_did_is_counted_by_kind_and_not_told_of_twice(changes: dict[str, Json], text: str) -> None:
     assert changes_text(changes) == text
+
+
+def test_a_refusal_before_anything_stands_is_said_to_leave_nothing_to_take_back() -> None:
+    event = RollbackStarted(run="r", reason="refused", sides=())
+    assert _sentence(event) == "going back (refused) with nothing to take back"

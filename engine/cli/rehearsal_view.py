@@ -37,11 +37,11 @@ def show_rehearsal(report: Report, rehearsal: RehearsalReport, screen: Screen) -
     for fault in faults[1:]:  # the first is said with its next step on the other stream
         screen.paragraph(without_passwords(fault.message), first=f"Also: {fault.code} ", rest="    ", style=BAD)
     if faults:
-        screen.line(f"Rehearsed: {counted(len(faults), 'fault')} found. Nothing was changed.", BAD)
+        screen.paragraph(f"Rehearsed: {counted(len(faults), 'fault')} found. Nothing was changed.", style=BAD)
     else:
         left_out = sum(len(part.omissions) for one in rehearsal.migrations for part in one.sides.values())
         but = f"; {counted(left_out, 'thing was', 'things were')} not rehearsed, see above" if left_out else ""
-        screen.line(f"Rehearsed: no fault was found{but}. Nothing was changed.", GOOD)
+        screen.paragraph(f"Rehearsed: no fault was found{but}. Nothing was changed.", style=GOOD)
 
 
 def _show_migration(run: RunReport, one: MigrationRehearsal, screen: Screen) -> None:
