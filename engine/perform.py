@@ -22,6 +22,7 @@ from ..events.lifecycle import Effect, Row, State
 from ..events.types import Event
 from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import Query, SideName
+from ..migrations.functions import load_what_they_use
 from ..migrations.target import Timing
 from .accepting import accept
 from .decide import Observed, has_work
@@ -45,9 +46,12 @@ def _validate(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     back = run.direction == e.BACK
     looks: dict[SideName, Fingerprint] = {}
     timings: list[Timing] = []
-    for side in _sides_to_look_at(worker, run, situation):
+    works = {side: worker.work(side, status) for side in _sides_to_look_at(worker, run, situation)}
+    for work in works.values():
+        assert work is not None
+        load_what_they_use(work)
+    for side, work in works.items():
         target = worker.target(side)
-        work = worker.work(side, status)
         assert work is not None
         if side == "local":
             target.hold()

@@ -19,6 +19,7 @@ from ..events.errors import Refused, TwinstepError
 from ..events.types import Json
 from .catalogue import Catalogue, Fingerprint
 from .definition import SideName
+from .functions import load_what_they_use
 from .rehearsing import Part, PartRehearsal, RehearsedStep, counted_rows, rebuilt
 from .script import CallableStep, Unit
 from .target import Target
@@ -84,6 +85,7 @@ def rehearse_on(copy: Copy, side: SideName, parts: Sequence[Part]) -> tuple[tupl
 def _forward(copy: Copy, part: Part, told: PartRehearsal, applied: list[_Applied], held: list[float]) -> None:
     target, work = copy.target, part.order.work
     before_objects = copy.catalogue()
+    load_what_they_use(work)
     began = time.perf_counter()
     with _effect(told, "VALIDATE"):
         target.hold()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,16 @@ from .time_limit import interrupt
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .work import SideWork
+
 _RESERVED_PREFIXES = ("local_", "remote_", "check_")
+
+
+def load_what_they_use(work: SideWork) -> None:
+    """Load what the functions of a side are lent, before a lock is held: importing SQLAlchemy takes 0.4 s and more."""
+    if work.compiled.callables or work.check is not None:
+        guard = "held_sqlalchemy" if work.side == "local" else "remote_guard"
+        import_module(f"..stores.{guard}", __package__)
 
 
 def load_functions(source: str, path: Path, migration: str, timeout_seconds: float) -> dict[str, FileFunction]:

@@ -665,3 +665,43 @@ def test_what_is_not_needed_is_not_loaded(project: Project) -> None:
     checked = loaded_by(project.folder, "check")
     assert checked & heavy == set()
     assert "sqlite3" in checked
+
+
+LOADED_WHILE_LOCKED = """
+import sqlite3, sys
+from importlib.abc import MetaPathFinder
+
+locked = []
+
+class Watching(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "sqlalchemy":
+            other = sqlite3.connect("app.db", timeout=0, isolation_level=None)
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("ROLLBACK")
+                locked.append(False)
+            except sqlite3.OperationalError:
+                locked.append(True)
+            other.close()
+
+sys.meta_path.insert(0, Watching())
+from twinstep import Coordinator
+
+with Coordinator(local="app.db", migrations="migrations") as coordinator:
+    report = coordinator.migrate()
+print(report.outcome, locked)
+"""
+
+
+def test_what_functions_need_is_loaded_before_other_writers_are_shut_out(project: Project) -> None:
+    function = "def local_up(connection):\n    connection.exec_driver_sql('CREATE TABLE made (x)')\n"
+    project.add("0002_made", {"migration.py": function, "local.down.sql": "DROP TABLE made;"})
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_WHILE_LOCKED],
+        cwd=project.folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("verified [False]\n", "")
