@@ -381,7 +381,7 @@ class PostgresTarget:
                 result = function(lent)
         except (TwinstepError, psycopg.Error):
             raise
-        except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
+        except (Exception, SystemExit) as error:  # a host's function may raise anything: it is one refusal, with its cause
             if isinstance(error.__cause__, psycopg.errors.IdleInTransactionSessionTimeout):
                 raise error.__cause__ from error
             if is_lost(connection, error.__cause__):
@@ -583,7 +583,7 @@ class PostgresTarget:
         key = "[remote] statement_timeout"
         return Refused("T269", migration=migration, side=self.side, seconds=seconds, key=key, statement=_short(statement))
 
-    def _in_doubt(self, error: Exception, migration: str) -> InDoubt:
+    def _in_doubt(self, error: BaseException, migration: str) -> InDoubt:
         self.close()
         problem = " ".join(str(error).split())
         return InDoubt("T391", side=self.side, migration=migration or "the migrations", problem=problem)

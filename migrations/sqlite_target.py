@@ -408,7 +408,7 @@ class SQLiteTarget:
             if error.code == "T219" and isinstance(driver, sqlite3.Error) and _ended_by_itself(driver):
                 raise self._refusal(driver, work, code, f"{name}()", deadline) from error
             raise
-        except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
+        except (Exception, SystemExit) as error:  # a host's function may raise anything: it is one refusal, with its cause
             raise self._refusal(getattr(error, "orig", None) or error, work, code, f"{name}()", deadline) from error
 
     def _check(self, work: SideWork, check: StepFunction) -> None:
