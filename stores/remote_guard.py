@@ -43,6 +43,10 @@ def sqlalchemy_connection(connection: Remote) -> Iterator[Connection]:
         dialect.initialize(lent)  # type: ignore[no-untyped-call]
         dialect.lent = True
         yield lent
+    except Exception as error:
+        if connection.closed and not connection.broken:  # not lost: nobody but the borrower closes it, and nothing stands
+            raise Refused("T219", problem="to close the connection of the transaction") from error
+        raise
     finally:
         dialect.lent = False
         lent.close()

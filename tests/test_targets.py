@@ -684,6 +684,12 @@ def _goes_on_in_autocommit_by_text(connection: Connection) -> None:
         driver.execute("UPDATE item SET n = n + 7")
 
 
+def _closes_and_goes_on(connection: Connection) -> None:
+    driver = _driver(connection)
+    driver.close()
+    driver.execute("UPDATE item SET n = n + 7")
+
+
 def _ends_the_program(connection: Connection) -> None:
     connection.execute(text("UPDATE item SET n = n + 7"))
     raise SystemExit(0)
@@ -719,6 +725,7 @@ ENDING = (
     _rolls_back_and_begins_again,
     _rolls_back_and_goes_on_in_autocommit,
     _goes_on_in_autocommit_by_text,
+    _closes_and_goes_on,
     _ends_the_program,
     _runs_a_script,
     _closes,
