@@ -33,8 +33,9 @@ from .concurrent_index import CreateIndex, DropIndex
 from .concurrent_partition import DetachPartition
 from .ledger import noted
 from .postgres_catalogue import read_catalogue
+from .postgres_ledger import ENDED_BY_FUNCTION
 from .schema_comparison import differences_of
-from .script import Unit
+from .script import CallableStep, Unit
 from .sql import Statement
 from .target import Comparison, Target
 from .work import Order, SideWork
@@ -48,10 +49,25 @@ ASIDE: Final = ("schema", "comment schema", "grant", "default grant")
 ASIDE_ELSEWHERE: Final = (*ASIDE, "extension", "comment extension")
 
 LIMITS: Final = """
-BEGIN;
+SET default_transaction_read_only = on;
+BEGIN READ WRITE;
 SET LOCAL lock_timeout = '2s';
 SET LOCAL statement_timeout = '15s';
 SET LOCAL idle_in_transaction_session_timeout = '15s';
+"""
+# A function could commit this transaction, and the schemas that are put aside in it would be gone from where they belong: a
+# trigger refuses COMMIT while one is at work, and should one roll back, the session behind it is read-only.
+GUARD: Final = f"""
+CREATE TEMPORARY TABLE twinstep_at_work (at_work bool);
+CREATE FUNCTION pg_temp.refuse_commit() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_temp.twinstep_at_work) THEN
+        RAISE EXCEPTION 'a function of a migration tried to end the transaction' USING ERRCODE = '{ENDED_BY_FUNCTION}';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER refuse_commit AFTER INSERT ON pg_temp.twinstep_at_work
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.refuse_commit();
 """
 # A step refused with one of these may well run elsewhere: no rights here, or more than one transaction needed.
 NEEDS_ANOTHER_PLACE: Final = (
@@ -97,7 +113,10 @@ def _made_here(
     before: Before = {}
     left_out: list[str] = []
     try:
-        connection.execute(LIMITS.encode())
+        for line in LIMITS.strip().splitlines():
+            connection.execute(line.encode())
+        if any(isinstance(step, CallableStep) for work in works for unit in work.script.units for step in unit.up):
+            connection.execute(GUARD.encode())
         _put_aside(connection, schemas, _made_by(works))
         for work in works:
             order = Order(work=work, run="scratch", pair="scratch", log="")
@@ -114,6 +133,7 @@ def _made_here(
     finally:
         with suppress(psycopg.Error):
             connection.execute(b"ROLLBACK")
+            connection.execute(b"RESET default_transaction_read_only")
 
 
 def _put_aside(connection: Remote, schemas: Sequence[str], made: frozenset[str]) -> None:
@@ -144,7 +164,14 @@ def _made_by(works: Sequence[SideWork]) -> frozenset[str]:
 def _step(connection: Remote, unit: Unit, order: Order, run: Run, left_out: list[str]) -> Mapping[str, Json]:
     """Run one unit as far as a transaction allows; what was there before it."""
     if unit.kind != "single":
+        functions = any(isinstance(step, CallableStep) for step in unit.up)
+        if functions:
+            # A step before may have made every constraint immediate.
+            connection.execute(b"SET CONSTRAINTS pg_temp.refuse_commit DEFERRED")
+            connection.execute(b"INSERT INTO pg_temp.twinstep_at_work VALUES (true)")
         run(connection, unit, order)
+        if functions:
+            connection.execute(b"DELETE FROM pg_temp.twinstep_at_work")
         return {}
     (step,) = unit.up
     assert isinstance(step, Statement)

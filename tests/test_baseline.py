@@ -13,14 +13,15 @@ from typing import Any, cast
 import psycopg
 import pytest
 from attrs import evolve
+from sqlalchemy import Connection, text
 from targets import Place, PostgresPlace, back, order, shape, work
-from test_targets import KINDS, made, on
+from test_targets import ENDING, KINDS, made, on
 
 from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.events.errors import Blocked
 from twinstep.migrations.catalogue import CatalogueObject
-from twinstep.migrations.definition import LocalOptions, Migration, RemoteOptions, Side, Step
+from twinstep.migrations.definition import LocalOptions, Migration, RemoteOptions, Side, Step, StepFunction
 from twinstep.migrations.memory_target import Contents
 from twinstep.migrations.postgres_target import PostgresTarget
 
@@ -120,6 +121,33 @@ def postgres_place(remote_url: str) -> Iterator[PostgresPlace]:
     found.execute("DROP TABLE item")
     yield found
     found.close()
+
+
+@on("end", ENDING, ids=lambda function: function.__name__.strip("_"))
+def test_no_function_can_make_anything_of_a_comparison_stay(end: StepFunction, postgres_place: PostgresPlace) -> None:
+    postgres_place.execute("CREATE TABLE item (id text, n int)", "INSERT INTO item VALUES ('a', 1)")
+    before, items = postgres_place.world(), postgres_place.items()
+    with pytest.raises(Blocked) as refused:
+        postgres_place.target().compare([work(postgres_place, ("CREATE TABLE item (id text, n int)", end), "SELECT 1")])
+    assert refused.value.code == "T286"
+    assert postgres_place.world() == before
+    assert postgres_place.items() == items
+    assert postgres_place.asked("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'twinstep%'") == []
+
+
+def test_a_function_that_leaves_the_transaction_alone_is_compared(postgres_place: PostgresPlace) -> None:
+    def makes(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE thing (id int)"))
+
+    def looks(connection: Connection) -> None:
+        connection.execute(text("SELECT * FROM thing"))
+
+    works = [work(postgres_place, makes, "SELECT 1"), work(postgres_place, looks, "SELECT 1")]
+    works.insert(1, remote_work(postgres_place, "SET CONSTRAINTS ALL IMMEDIATE"))
+    target = postgres_place.target()
+    assert target.compare(works).differences == ("table public.thing is missing",)
+    target.apply(order(remote_work(postgres_place, "CREATE TABLE thing (id int)")))  # the session writes as before
+    assert target.compare(works).differences == ()
 
 
 WITH_EVERYTHING = """
