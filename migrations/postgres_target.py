@@ -27,7 +27,7 @@ from attrs import evolve
 
 from ..events.errors import Blocked, DefinitionError, InDoubt, Refused, TwinstepError
 from ..events.types import Json
-from ..stores.remote_connection import is_lost, open_remote, refuse_unfit_remote, shown, take_lock
+from ..stores.remote_connection import is_lost, open_remote, reads_as_standard, refuse_unfit_remote, shown, take_lock
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
 from .catalogue import Catalogue, Changes, Fingerprint, Schema
@@ -356,6 +356,9 @@ class PostgresTarget:
             began = time.monotonic()
             try:
                 if isinstance(step, Statement):
+                    if not reads_as_standard(connection):
+                        problem = "a step before it has switched standard_conforming_strings off"
+                        raise Refused(code, migration=order.migration, side=self.side, problem=problem, statement=_short(text))
                     connection.execute(step.text.encode(), prepare=False)
                 else:
                     self._call(order.work.compiled.callables[step.name], connection, order.work, code)

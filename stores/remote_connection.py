@@ -116,11 +116,21 @@ def open_remote(url: str, *, connect_seconds: float = 10.0) -> Remote:
     try:
         # Refused by a server that is not on Linux, and by one older than 14.
         with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
+            if not reads_as_standard(connection):
+                connection.execute(b"SET standard_conforming_strings = on")
             connection.execute(_END_WITH_US.encode(), (connection.pgconn.backend_pid,))
     except psycopg.Error as error:
         connection.close()
         raise Unreachable("T221", url=shown(url), problem=_reason_of(error)) from error
     return connection
+
+
+def reads_as_standard(connection: Remote) -> bool:
+    """Whether a backslash in a string is only a backslash. Else the server finds other ends of statements than we do.
+
+    The server reports each change of the setting by itself: nothing is asked.
+    """
+    return connection.info.parameter_status("standard_conforming_strings") == "on"
 
 
 def refuse_unfit_remote(connection: Remote, url: str) -> None:

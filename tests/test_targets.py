@@ -778,6 +778,29 @@ def test_a_check_cannot_end_its_transaction_to_write_after_it(place: Place, end:
     assert place.world() == before
 
 
+HIDES_A_COMMIT = r"SELECT '\''; COMMIT; SELECT 1/0; --'"
+CALLED = "SELECT set_config('standard_conforming_strings', 'off', false)"
+
+
+@on("place", ["postgres"], indirect=True)
+@on("before_it", ["", f"{CALLED};", f"DO $$ BEGIN PERFORM {CALLED.removeprefix('SELECT ')}; END $$;"])
+def test_a_statement_ends_where_we_read_its_end_whatever_the_server_has_set(place: Place, before_it: str) -> None:
+    assert isinstance(place, PostgresPlace)
+    if not before_it:
+        (database,) = place.asked("SELECT current_database()")[0]
+        place.execute(f"ALTER DATABASE {database} SET standard_conforming_strings = off")
+    before = place.world()
+    change = work(place, (place.add(10), f"{before_it} {HIDES_A_COMMIT}"), place.add(-10))
+    if before_it:
+        with pytest.raises(Refused, match=r"T331.*standard_conforming_strings"):
+            place.target().apply(order(change))
+        assert place.world() == before
+        assert shape(place.target()) == []
+    else:
+        place.target().apply(order(change))
+        assert len(shape(place.target())) == 1
+
+
 @only_real
 def test_a_function_may_use_savepoints(place: Place) -> None:
     def partly(connection: Connection) -> None:
