@@ -52,6 +52,9 @@ REMOTE_EFFECTS = frozenset(
 # What a call that was asked to accept may do: looking included, for only what was looked at can be accepted.
 ACCEPTING = frozenset({Effect.RECORD, Effect.ACCEPT, Effect.VERIFY, Effect.COMPARE})
 
+# What leads back: the database, a check of ours, or circumstances said no.
+REFUSALS = (Refused, Blocked, InputError)
+
 # What is settled by a person's word is settled once in a call.
 SETTLING = frozenset({Effect.ADOPT, Effect.BASELINE, Effect.RESTORE})
 
@@ -147,7 +150,7 @@ class Loop:
                     self._worker.targets["remote"].close()
                     raise _RemoteLost(error) from error
                 if not self._leads_back(row, error):
-                    return self._refused(row, error)
+                    return self._refused(row, self._as_it_stays(row, error))
                 self._reason = error
                 try:
                     self._append_refusal(row, error)
@@ -232,13 +235,20 @@ class Loop:
     def _leads_back(self, row: Row, error: TwinstepError) -> bool:
         """Whether a refused effect is recorded and compensated; otherwise the run stays where it is."""
         # Bad input found as late as here (a query that the change itself broke) is a refusal like any other.
-        if not row.refusable or self._begins(row) or not isinstance(error, (Refused, Blocked, InputError)):
+        if not row.refusable or self._begins(row) or not isinstance(error, REFUSALS):
             return False
-        irreversible = self._status.run is not None and self._status.run.irreversible
-        return not (row.effect is Effect.VERIFY and irreversible and self._remote_stands())
+        return not self._cannot_go_back(row)
 
-    def _remote_stands(self) -> bool:
-        return self._status.remote_by is not None
+    def _cannot_go_back(self, row: Row) -> bool:
+        """Whether this is the verification of what stands on the remote and is irreversible."""
+        run = self._status.run
+        return row.effect is Effect.VERIFY and run is not None and run.irreversible and self._status.remote_by is not None
+
+    def _as_it_stays(self, row: Row, error: TwinstepError) -> TwinstepError:
+        """The error; where it does not lead back as it says, one that says what stays and who decides."""
+        if not isinstance(error, REFUSALS) or not self._cannot_go_back(row):
+            return error
+        return Refused("T339", migration=self._worker.defined.id, problem=error.condition.removesuffix("."))
 
     def _append_refusal(self, row: Row, error: TwinstepError) -> None:
         assert self._status.run is not None

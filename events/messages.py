@@ -342,7 +342,8 @@ MESSAGES: dict[str, Message] = {
     ),
     "T207": Message(
         condition="{migration} cannot be taken back: it is declared irreversible.",
-        next_step="Write a new migration that does what you need.",
+        next_step="Write a new migration that does what you need. A run of it that is in flight ends with 'twinstep resume', "
+        "once its verification passes, or with 'twinstep verify --accept'.",
     ),
     "T208": Message(
         condition="Another device has come to rely on what {migration} did on the {side} side, just before it was taken back.",
@@ -479,6 +480,11 @@ MESSAGES: dict[str, Message] = {
         condition="A down step of {migration} was refused by the {side} database: {problem}. The statement was '{statement}'.",
         effect="The step still stands; nothing else was undone on that side.",
         next_step="Correct the down file, or what it stumbles over, then run 'twinstep resume'.",
+    ),
+    "T339": Message(
+        condition="{migration} is irreversible, and did not pass its verification: {problem}.",
+        effect="Nothing was taken back: what was applied stands, and the run stays in remote_applied.",
+        next_step="Put right what is named, then run 'twinstep resume'; or keep it as it is with 'twinstep verify --accept'.",
     ),
     # T35x: the dry run
     "T350": Message(

@@ -273,7 +273,13 @@ def test_an_irreversible_remote_whose_verification_fails_stays_until_it_verifies
     device.write({"migration.toml": f"irreversible = true\n{FILES['migration.toml']}", "remote.down.sql": None,
                   "remote.up.sql": "CREATE TABLE made (x int)", "migration.py": check})  # fmt: skip
     for call in ("migrate", "resume"):
-        assert ended(getattr(device.coordinator(), call)()) == ("in_flight", 6, "T332")
+        report = getattr(device.coordinator(), call)()
+        assert ended(report) == ("in_flight", 6, "T339")
+        # Nothing is said to be taken back, and both ways out are named.
+        assert "Nothing was taken back" in report.error.message
+        assert "taken back to where they were" not in report.error.message
+        assert "'twinstep resume'" in report.error.next_step
+        assert "'twinstep verify --accept'" in report.error.next_step
     assert ended(device.coordinator().roll_back()) == ("in_flight", 6, "T207")
     assert local(device, "PRAGMA user_version") == [(12,)]
     remote(device, "INSERT INTO other VALUES (3, 3)")
