@@ -143,17 +143,19 @@ class Loop:
                 return self._finished(self._reason)
             if request.accept and row.effect not in ACCEPTING:
                 return self._finished(self._nothing_to_accept(row))
+            started = time.perf_counter()
             try:
                 self._step(row, request)
             except TwinstepError as error:
                 if isinstance(error, (InDoubt, Unreachable)) and row.effect in REMOTE_EFFECTS:
                     self._worker.targets["remote"].close()
                     raise _RemoteLost(error) from error
+                seconds = time.perf_counter() - started
                 if not self._leads_back(row, error):
-                    return self._refused(row, self._as_it_stays(row, error))
+                    return self._refused(row, self._as_it_stays(row, error), seconds)
                 self._reason = error
                 try:
-                    self._append_refusal(row, error)
+                    self._append_refusal(row, error, seconds)
                 except TwinstepError as trouble:
                     return self._finished(trouble)
             self._began = self._began or self._begins(row) or row.effect in SETTLING
@@ -250,26 +252,29 @@ class Loop:
             return error
         return Refused("T339", migration=self._worker.defined.id, problem=error.condition.removesuffix("."))
 
-    def _append_refusal(self, row: Row, error: TwinstepError) -> None:
+    def _append_refusal(self, row: Row, error: TwinstepError, seconds: float) -> None:
         assert self._status.run is not None
         run = self._status.run.run
         # What stands has to be read anew: the effect may have been refused half-way.
         self._observe(Request(wish="finish"), frozenset({"local", "remote"}))
         sides = sides_of_rollback(self._status, self._observed)
         self._release_local()
-        events: list[Event] = [self._failed(row, error, run), e.RollbackStarted(run=run, reason=e.REFUSED, sides=sides)]
+        events: list[Event] = [
+            self._failed(row, error, run, seconds),
+            e.RollbackStarted(run=run, reason=e.REFUSED, sides=sides),
+        ]
         if self._status.run.direction == e.BACK:
             # Refused while it looked or backed up: nothing is undone yet, and nothing must be, without a backup least of all.
             events.append(e.RollbackAbandoned(run=run))
         self._append(events)
 
-    def _refused(self, row: Row, error: TwinstepError) -> Finished:
+    def _refused(self, row: Row, error: TwinstepError, seconds: float) -> Finished:
         """The run stays as it is. What was refused is noted, identical refusals once; circumstances are not."""
         if self._begins(row):
             self._release_local()
             self._note_validation(error)
         elif isinstance(error, Refused) and self._status.run is not None:
-            self._note_failure(row, error, self._status.run.run)
+            self._note_failure(row, error, self._status.run.run, seconds)
         return self._finished(error)
 
     def _note_validation(self, error: TwinstepError) -> None:
@@ -283,16 +288,22 @@ class Loop:
             [e.ValidationFailed(run=run, code=error.code, message=said(error), next_step=error.next_step, checksums=checksums)]
         )
 
-    def _note_failure(self, row: Row, error: TwinstepError, run: str) -> None:
-        failed = self._failed(row, error, run)
+    def _note_failure(self, row: Row, error: TwinstepError, run: str, seconds: float) -> None:
+        failed = self._failed(row, error, run, seconds)
         last = self._status.failure
         if last is None or (last.effect, last.code, last.message) != (failed.effect, failed.code, failed.message):
             self._append([failed])
 
-    def _failed(self, row: Row, error: TwinstepError, run: str) -> e.StepFailed:
+    def _failed(self, row: Row, error: TwinstepError, run: str, seconds: float) -> e.StepFailed:
         side = "remote" if "REMOTE" in row.effect else str(error.details.get("side", "local"))
         return e.StepFailed(
-            run=run, effect=str(row.effect), side=side, code=error.code, message=said(error), next_step=error.next_step
+            run=run,
+            effect=str(row.effect),
+            side=side,
+            code=error.code,
+            message=said(error),
+            next_step=error.next_step,
+            seconds=round(seconds, 6),
         )
 
     def _release_local(self) -> None:

@@ -304,6 +304,14 @@ def test_an_irreversible_remote_that_refuses_is_no_obstacle(device: Device) -> N
     assert device.world() == before
 
 
+def test_the_time_of_a_step_that_was_refused_is_measured(device: Device) -> None:
+    device.write({"remote.up.sql": f"CREATE TABLE made (x int); SELECT pg_sleep(0.3); {WRONG}",
+                  "remote.down.sql": "DROP TABLE made"})  # fmt: skip
+    (run,) = device.coordinator().migrate().runs
+    (refused,) = [step for step in run.steps if step.effect == "APPLY_REMOTE"]
+    assert refused.seconds >= 0.3
+
+
 def test_an_operator_takes_a_remote_back_though_the_local_side_of_devices_has_no_down(device: Device) -> None:
     device.write({"local.down.sql": None})
     before = device.world()
