@@ -327,8 +327,10 @@ class Coordinator:
         )
         if id is not None and id not in statuses and id not in opened.defined:
             raise DefinitionError("T145", migration=id)
-        if not standing or (id is not None and id not in standing):
+        if not standing:
             raise Blocked("T262")
+        if id is not None and id not in standing:
+            raise Blocked("T276", migration=id)
         wanted = standing[: standing.index(id) + 1] if id is not None else standing[:1]
         driver = Driver(opened)
         for name in wanted:

@@ -871,4 +871,8 @@ MESSAGES: dict[str, Message] = {
         condition="There is nothing to take back: no migration is applied.",
         next_step="Run 'twinstep status' to see where both sides stand.",
     ),
+    "T276": Message(
+        condition="{migration} cannot be taken back: it is not applied.",
+        next_step="Run 'twinstep status' to see which migrations are applied, and name one of them.",
+    ),
 }

@@ -380,6 +380,17 @@ def test_a_rolled_back_resume_and_one_with_nothing_to_do_exit_0(project: Project
     assert (nothing.code, "T262" in nothing.err) == (5, True)
 
 
+def test_taking_back_one_that_is_not_applied_names_it_where_others_are(project: Project) -> None:
+    project.run("migrate")
+    later = project.folder / "migrations" / "0009_later"
+    later.mkdir()
+    (later / "local.up.sql").write_text("CREATE TABLE later (x)")
+    answer = project.run("rollback", "0009_later", "--json")
+    assert (answer.code, answer.data["outcome"], answer.data["error"]["code"]) == (5, "blocked", "T276")
+    assert "0009_later cannot be taken back: it is not applied" in answer.err
+    assert "tags" in project.tables()
+
+
 def test_a_conflict_is_shown_with_its_next_step_and_blocks(project: Project) -> None:
     project.run("migrate")
     (project.folder / "migrations/0001_tags/local.up.sql").write_text("CREATE TABLE tags (name TEXT, more TEXT);")
