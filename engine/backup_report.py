@@ -14,8 +14,8 @@ from .report import ErrorReport
 
 # Why a backup was made, where it was not before a migration's change: `why` in its description.
 BY_HAND, FOUND, REPLACED, ON_THE_WAY_BACK = "by hand", "found", "replaced by a restore", "replaced on the way back"
-# What retention leaves alone.
-LEFT_ALONE = frozenset({BY_HAND, REPLACED, ON_THE_WAY_BACK})
+# What retention leaves alone; also what was found without a word why, after a crash or under a new log.
+LEFT_ALONE = frozenset({BY_HAND, FOUND, REPLACED, ON_THE_WAY_BACK})
 
 
 @frozen(kw_only=True)

@@ -9,7 +9,7 @@ Read next: `session.py` (what a call holds open), `loop.py` (how one migration i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -127,7 +127,7 @@ class Coordinator:
         if at is None:
             return self._status(with_schemas=True)
         moment(at)  # refused before anything is opened
-        with self._reading() as opened:
+        with self._reading(needs_folder=False) as opened:
             return status_at(opened, at)
 
     def needs_migration(self) -> bool:
@@ -148,7 +148,7 @@ class Coordinator:
 
     def history(self) -> tuple[RunReport, ...]:
         """Every attempt on this pair, also the failed ones, oldest first."""
-        with self._reading() as opened:
+        with self._reading(needs_folder=False) as opened:
             prefix = f"{opened.pair}/"
             streams = [name for name in opened.store.streams() if name.startswith(prefix)]
             reports = [report for name in streams for report in run_reports(opened.store.read(name))]
@@ -157,18 +157,18 @@ class Coordinator:
 
     def events(self, stream: str | None = None) -> tuple[Recorded, ...]:
         """The log's events, of one stream or of all, in order."""
-        with self._reading() as opened:
+        with self._reading(needs_folder=False) as opened:
             return tuple(opened.store.read_all() if stream is None else opened.store.read(stream))
 
     def backups(self) -> tuple[BackupRow, ...]:
         """The backups of this pair's local database that the log knows, oldest first."""
-        with self._reading() as opened:
+        with self._reading(needs_folder=False) as opened:
             rows = opened.store.rows(BackupRow.TABLE)
             return tuple(row for row in rows if isinstance(row, BackupRow) and row.pair == opened.pair)
 
     def sync_status(self) -> tuple[SyncRow, ...]:
         """How each side stands, per migration: the log's own read table."""
-        with self._reading() as opened:
+        with self._reading(needs_folder=False) as opened:
             return sync_rows(opened)
 
     # Calls that change something. One at a time; each answers with a report.
@@ -283,23 +283,30 @@ class Coordinator:
         driver = Driver(opened)
         if adopt:
             self._adopt(opened, driver, skip_remote=skip_remote)
-        self._refuse_conflicts(opened, skip_remote=skip_remote, done=driver.done())
+        seen = self._refuse_conflicts(opened, skip_remote=skip_remote, done=driver.done())
         self._finish(opened, driver, skip_remote=skip_remote)
-        if driver.stopped:
-            return self._ended(opened, driver, skip_remote=skip_remote)
+        if not driver.stopped:
+            self._run_due(opened, driver, to=to, skip_remote=skip_remote)
+        report = self._ended(opened, driver, skip_remote=skip_remote)
+        return evolve(report, findings=(*report.findings, *_worth_saying(opened, seen)))
+
+    def _run_due(self, opened: Session, driver: Driver, *, to: str | None, skip_remote: bool) -> None:
+        """What is pending, up to the first that is not verified."""
         for name in due(opened, opened.known(with_remote=False), to=to, skip_remote=skip_remote):
             finished = driver.drive(name, Request(wish="apply", skip_remote=skip_remote))
             if finished.status.state is not State.VERIFIED or finished.error is not None:
                 break
-        return self._ended(opened, driver, skip_remote=skip_remote)
 
     def _rehearse(self, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
         from .rehearsal import rehearse
 
-        def refuse(opened: Session) -> None:
-            self._refuse_conflicts(opened, skip_remote=skip_remote)
+        said: list[str] = []
 
-        return rehearse(self._settings, to=to, skip_remote=skip_remote, adopt=adopt, refuse_conflicts=refuse)
+        def refuse(opened: Session) -> None:
+            said.extend(_worth_saying(opened, self._refuse_conflicts(opened, skip_remote=skip_remote)))
+
+        report = rehearse(self._settings, to=to, skip_remote=skip_remote, adopt=adopt, refuse_conflicts=refuse)
+        return evolve(report, findings=(*report.findings, *said))
 
     def _adopt(self, opened: Session, driver: Driver, *, skip_remote: bool) -> None:
         """Have the log say what the ledgers say, migration by migration. Raises the first Conflict that this cannot settle."""
@@ -327,10 +334,9 @@ class Coordinator:
         )
         if id is not None and id not in statuses and id not in opened.defined:
             raise DefinitionError("T145", migration=id)
-        if not standing:
-            raise Blocked("T262")
-        if id is not None and id not in standing:
-            raise Blocked("T276", migration=id)
+        if not standing or (id is not None and id not in standing):
+            nothing = "nothing is applied" if id is None or not standing else f"{id} is not applied"
+            return Report(outcome="up_to_date", findings=(f"{nothing}, so that there is nothing to take back",))
         wanted = standing[: standing.index(id) + 1] if id is not None else standing[:1]
         driver = Driver(opened)
         for name in wanted:
@@ -339,15 +345,19 @@ class Coordinator:
                 break
         return self._ended(opened, driver, skip_remote=False)
 
-    def _refuse_conflicts(self, opened: Session, *, skip_remote: bool, done: Mapping[str, str] | None = None) -> None:
+    def _refuse_conflicts(
+        self, opened: Session, *, skip_remote: bool, done: Mapping[str, str] | None = None
+    ) -> tuple[Conflict, ...]:
         """Promise 1: on a damaged log, and where the log and the ledgers do not fit together, nothing is run.
 
-        Raises LogDamaged, or the first blocking Conflict.
+        Raises LogDamaged, or the first blocking Conflict; returns those that block nothing.
         """
         check_chains(opened)
-        for conflict in self._conflicts(opened, skip_remote=skip_remote, done=done):
+        found = self._conflicts(opened, skip_remote=skip_remote, done=done)
+        for conflict in found:
             if conflict.kind in BLOCKING:
                 raise conflict
+        return found
 
     def _conflicts(self, opened: Session, *, skip_remote: bool, done: Mapping[str, str] | None = None) -> tuple[Conflict, ...]:
         """What does not fit together now, recorded where it is new or gone."""
@@ -427,5 +437,15 @@ class Coordinator:
         except TwinstepError:  # the log cannot be read either: the first trouble stands
             return False
 
-    def _reading(self) -> AbstractContextManager[Session]:
-        return session(self._settings, load(self._settings), writes=False)
+    def _reading(self, *, needs_folder: bool = True) -> AbstractContextManager[Session]:
+        return session(self._settings, self._defined(needs_folder=needs_folder), writes=False)
+
+
+def _worth_saying(opened: Session, found: Sequence[Conflict]) -> Iterator[str]:
+    """What was seen at the beginning of a call, blocks nothing, and would not be seen any more after it."""
+    for conflict in found:
+        if conflict.kind == "drift":
+            yield f"before this call: {conflict.condition}"
+    remote = opened.problems.get("remote")
+    if remote is not None:
+        yield f"the remote was not looked at: {getattr(remote, 'condition', remote)}"

@@ -54,6 +54,9 @@ def baselines(
             for migration, records in histories.items()
             if _stands(statuses[migration], side) and (baseline := _verified(migration, records, side)) is not None
         ]
+        # What the ledgers say was taken as the truth after it: how the schema was then, nobody has looked.
+        settled = max((record.position for record in _all(histories) if record.type in SETTLED), default=0)
+        verified = [baseline for baseline in verified if baseline.position > settled]
         if verified:
             last = max(verified, key=lambda baseline: baseline.position)
             found[side] = _accepted(last, side, histories, of_the_pair)

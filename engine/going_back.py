@@ -28,6 +28,8 @@ from .backup_report import ON_THE_WAY_BACK
 from .decide import sides_of_rollback
 from .worker import Situation, Worker, fingerprint_of
 
+NOT_COMPARED = "how the databases were before was never recorded here, so that nothing could be compared with it"
+
 
 def give_up(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     """Decide to go back, because it was asked for. Raises Blocked (T207) where what stands cannot be taken back."""
@@ -95,7 +97,9 @@ def compare(worker: Worker, row: Row, situation: Situation) -> list[Event]:
     found = differences(worker, situation)
     if found:
         raise Refused("T335", migration=situation.run.migration, differences="; ".join(found))
-    return [e.RolledBack(run=situation.run.run, stands=what_stands(worker, situation))]
+    # An adopted or baselined migration was never looked at before its change.
+    nothing = () if situation.recalled.validated is not None else (NOT_COMPARED,)
+    return [e.RolledBack(run=situation.run.run, stands=what_stands(worker, situation), findings=nothing)]
 
 
 def differences(worker: Worker, situation: Situation) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ class Loop:
                     raise _RemoteLost(error) from error
                 seconds = time.perf_counter() - started
                 if not self._leads_back(row, error):
-                    return self._refused(row, self._as_it_stays(row, error), seconds)
+                    return self._refused(row, self._as_it_stays(row, error), seconds, request)
                 self._reason = error
                 try:
                     self._append_refusal(row, error, seconds)
@@ -268,25 +268,28 @@ class Loop:
             events.append(e.RollbackAbandoned(run=run))
         self._append(events)
 
-    def _refused(self, row: Row, error: TwinstepError, seconds: float) -> Finished:
+    def _refused(self, row: Row, error: TwinstepError, seconds: float, request: Request) -> Finished:
         """The run stays as it is. What was refused is noted, identical refusals once; circumstances are not."""
         if self._begins(row):
             self._release_local()
-            self._note_validation(error)
+            self._note_validation(error, e.BACK if request.wish == "back" else e.APPLY)
         elif isinstance(error, Refused) and self._status.run is not None:
             self._note_failure(row, error, self._status.run.run, seconds)
         return self._finished(error)
 
-    def _note_validation(self, error: TwinstepError) -> None:
+    def _note_validation(self, error: TwinstepError, direction: str) -> None:
         checksums = self._worker.defined.checksums()
         last = self._events[-1] if self._events else None
-        said_now = (error.code, said(error), checksums)
-        if isinstance(last, e.ValidationFailed) and (last.code, last.message, dict(last.checksums)) == said_now:
-            return
-        run = self._worker.new_run_id()
-        self._append(
-            [e.ValidationFailed(run=run, code=error.code, message=said(error), next_step=error.next_step, checksums=checksums)]
+        failed = e.ValidationFailed(
+            run=last.run if isinstance(last, e.ValidationFailed) else self._worker.new_run_id(),
+            code=error.code,
+            message=said(error),
+            next_step=error.next_step,
+            direction=direction,
+            checksums=checksums,
         )
+        if failed != last:
+            self._append([with_changes(failed, run=self._worker.new_run_id())])
 
     def _note_failure(self, row: Row, error: TwinstepError, run: str, seconds: float) -> None:
         failed = self._failed(row, error, run, seconds)

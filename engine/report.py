@@ -97,12 +97,13 @@ class Report:
 
 @frozen(kw_only=True)
 class InFlight:
-    """A run that has begun and not ended."""
+    """A run that has begun and not ended. `holder` is who says that it is at work on it right now, None where nobody does."""
 
     run: str
     migration: str
     state: str
     since: str
+    holder: str | None = None
 
 
 @frozen(kw_only=True)
@@ -266,15 +267,21 @@ def run_reports(records: Sequence[Recorded]) -> tuple[RunReport, ...]:
 def _state_of(event: Event, status: Status) -> State:
     """A run's own state: one that was rolled back stays so, also where the migration is as an earlier run left it."""
     if isinstance(event, e.ValidationFailed):
-        return State.PENDING
+        # What was applied before stays so, whatever was refused to begin.
+        return State.VERIFIED if status.state is State.VERIFIED else State.PENDING
     return State.ROLLED_BACK if isinstance(event, e.RolledBack) else status.state
+
+
+def _direction(events: Sequence[Event]) -> str:
+    """Whether the attempt was to apply or to take back."""
+    told = (event.direction for event in events if isinstance(event, e.RunStarted | e.ValidationFailed))
+    return next(told, e.APPLY)
 
 
 def run_report(records: Sequence[Recorded], state: str) -> RunReport:
     """The report of one run, from its events."""
     events = [decode(record) for record in records]
     first, last = records[0], records[-1]
-    started = next((event for event in events if isinstance(event, e.RunStarted)), None)
     before: Sequence[Mapping[str, Json]] = ()
     after: Sequence[Mapping[str, Json]] = ()
     values: dict[str, Json] = {}
@@ -303,7 +310,8 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
                 findings.append(f"backup {named} was restored; what it replaced is kept as backup {kept}")
             case e.RemoteUndone(kept=kept):
                 findings += [Kept.from_json(each).sentence() for each in kept]
-            case e.RolledBack(stands=stands):
+            case e.RolledBack(stands=stands, findings=found):
+                findings += found
                 findings += [f"the {side} side stays as it is: run {by} stands there" for side, by in stands.items()]
                 standing = stands
             case e.VerificationAccepted(differences=differences):
@@ -316,7 +324,7 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
     return RunReport(
         run=cast("e.RunEvent", events[0]).run,
         migration=first.stream.partition("/")[2],
-        direction=started.direction if started is not None else e.APPLY,
+        direction=_direction(events),
         state=state,
         started_at=first.recorded_at,
         ended_at=last.recorded_at if state in ("verified", "rolled_back", "pending") else None,

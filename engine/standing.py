@@ -14,6 +14,7 @@ from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from .conflicts import Known, conflicts
 from .definitions import SIDES
+from .locks import at_work
 from .planning import due, order_of
 from .report import InFlight, MigrationReport, SideReport, StatusReport, conflict_report
 from .session import Session
@@ -45,7 +46,13 @@ def _in_flight(opened: Session, known: Known) -> InFlight | None:
     for name, status in known.statuses.items():
         if status.in_flight and status.run is not None:
             own = [record for record in opened.store.read(opened.stream(name)) if record.type == "RunStarted"]
-            return InFlight(run=status.run.run, migration=name, state=str(status.state), since=own[-1].recorded_at)
+            return InFlight(
+                run=status.run.run,
+                migration=name,
+                state=str(status.state),
+                since=own[-1].recorded_at,
+                holder=at_work(opened.settings.state_folder),
+            )
     return None
 
 

@@ -289,7 +289,8 @@ MESSAGES: dict[str, Message] = {
     ),
     "T507": Message(
         condition="The log at {path} is not a log of Twinstep, or is damaged: {problem}.",
-        next_step="Name the right file with --log, or put it back from a copy.",
+        next_step="Name the right file with --log, or put it back from a copy; where there is none, move it away and take the "
+        "ledgers in the databases as the truth with 'twinstep migrate --adopt'.",
     ),
     "T508": Message(
         condition="A newer Twinstep made the log at {path} (log version {schema}; this one knows {known}).",
@@ -678,7 +679,7 @@ MESSAGES: dict[str, Message] = {
         condition="The remote database at {url} cannot be reached: {problem}.",
         effect="Nothing was changed on it by this call.",
         next_step="See that the server runs and that host and port are right, and run the same command again; "
-        "or leave the remote for later with --skip-remote.",
+        "or leave the remote for later with 'twinstep migrate --skip-remote'.",
     ),
     "T222": Message(
         condition="The remote database at {url} cannot be written to: {problem}.",
@@ -866,13 +867,5 @@ MESSAGES: dict[str, Message] = {
     "T261": Message(
         condition="The state folder at {path} cannot be used: {problem}.",
         next_step="Give this user the right to write there, or name another folder with --state-dir.",
-    ),
-    "T262": Message(
-        condition="There is nothing to take back: no migration is applied.",
-        next_step="Run 'twinstep status' to see where both sides stand.",
-    ),
-    "T276": Message(
-        condition="{migration} cannot be taken back: it is not applied.",
-        next_step="Run 'twinstep status' to see which migrations are applied, and name one of them.",
     ),
 }

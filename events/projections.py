@@ -144,9 +144,10 @@ def _history(pair: str, migration: str, record: Recorded, event: e.RunEvent, fin
     match event:
         case e.RunStarted(direction=direction):
             return evolve(row, migration_type=direction, status="started", metadata=_with(row.metadata, started_at=when))
-        case e.ValidationFailed(code=code, message=message):
+        case e.ValidationFailed(code=code, message=message, direction=direction):
             return evolve(
                 row,
+                migration_type=direction,
                 status=FAILED,
                 error_message=_text(message),
                 metadata=_with(row.metadata, code=code, started_at=when, ended_at=when),

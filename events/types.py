@@ -86,6 +86,7 @@ class ValidationFailed(RunEvent):
     code: str
     message: str
     next_step: str = ""
+    direction: str = APPLY
     checksums: Mapping[str, str] = field(factory=dict)
 
 

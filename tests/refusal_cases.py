@@ -964,14 +964,6 @@ SETTINGS: Final = (
         says="There is no migration 0009_later",
     ),
     Case(
-        name="nothing to take back",
-        prepare=lambda world: world.add(),
-        words="rollback",
-        code="T262",
-        exit=5,
-        says="There is nothing to take back",
-    ),
-    Case(
         name="another coordinator at work",
         prepare=made.another_coordinator,
         code="T401",

@@ -376,8 +376,9 @@ def test_a_rolled_back_resume_and_one_with_nothing_to_do_exit_0(project: Project
     project.run("migrate")
     taken = project.run("rollback", "0001_tags", "--json")
     assert (taken.code, taken.data["outcome"], taken.data["runs"][0]["direction"]) == (0, "rolled_back", "back")
-    nothing = project.run("rollback")
-    assert (nothing.code, "T262" in nothing.err) == (5, True)
+    nothing = project.run("rollback", "--json")
+    assert (nothing.code, nothing.data["outcome"]) == (0, "up_to_date")
+    assert "nothing is applied" in nothing.data["findings"][0]
 
 
 def test_taking_back_one_that_is_not_applied_names_it_where_others_are(project: Project) -> None:
@@ -386,8 +387,8 @@ def test_taking_back_one_that_is_not_applied_names_it_where_others_are(project: 
     later.mkdir()
     (later / "local.up.sql").write_text("CREATE TABLE later (x)")
     answer = project.run("rollback", "0009_later", "--json")
-    assert (answer.code, answer.data["outcome"], answer.data["error"]["code"]) == (5, "blocked", "T276")
-    assert "0009_later cannot be taken back: it is not applied" in answer.err
+    assert (answer.code, answer.data["outcome"], answer.data["error"]) == (0, "up_to_date", None)
+    assert answer.data["findings"] == ["0009_later is not applied, so that there is nothing to take back"]
     assert "tags" in project.tables()
 
 
@@ -488,7 +489,8 @@ def test_on_a_terminal_the_end_of_a_dry_run_is_wrapped_too(pair: Project) -> Non
     pair.add("0002_index", {"remote.up.sql": "CREATE INDEX CONCURRENTLY n ON tags (name)", "remote.down.sql": ""})
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(pair, 80, "migrate", "--dry-run"))
     assert "not rehearsed, see above." in plain
-    assert [line for line in re.split(r"[\r\n]+", plain) if len(line) > 80] == []
+    # A path is never broken, and may be longer than the terminal is wide.
+    assert [line for line in re.split(r"[\r\n]+", plain) if len(line) > 80 and str(pair.folder) not in line] == []
 
 
 def test_on_a_terminal_what_goes_on_without_beginning_a_run_is_named_too(pair: Project) -> None:

@@ -262,7 +262,7 @@ def test_what_a_listener_raises_is_no_refusal_of_the_migration(app: Path, change
 
     def ask(record: Recorded) -> None:
         if record.type == "LocalApplied":
-            raise Blocked("T262")
+            raise Blocked("T280")
 
     with pytest.raises(RuntimeError, match="on_event failed at LocalApplied"):
         Coordinator(local=app, migrations=change.parent, on_event=ask).migrate()

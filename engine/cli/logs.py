@@ -75,8 +75,8 @@ def _pair(record: Recorded) -> str:
 
 
 def _name(record: Recorded, *, several: bool) -> str:
-    """The migration; the whole stream where there are several pairs, or where it is the pair's own."""
-    return record.stream if several else record.stream.partition("/")[2] or record.stream
+    """The migration, or that it is the pair's own stream; the whole stream where there are several pairs."""
+    return record.stream if several else record.stream.partition("/")[2] or "(the pair)"
 
 
 def _one_line(text: str) -> str:

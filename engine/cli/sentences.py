@@ -89,7 +89,8 @@ def _on_the_way_back(event: Event) -> str:
             return "taking back given up, nothing was undone"
         case e.RolledBack():
             stands = ", ".join(f"{side} by run {run}" for side, run in event.stands.items())
-            return "rolled back" + (f"; still applied: {stands}" if stands else ", as before")
+            as_before = "" if event.findings else ", as before"
+            return "rolled back" + (f"; still applied: {stands}" if stands else as_before)
         case _:
             return _note(event)
 

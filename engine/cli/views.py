@@ -108,7 +108,9 @@ def show_in_flight(run: InFlight, screen: Screen, *, stopped: bool) -> None:
     screen.paragraph(
         f"In flight: {run.migration} is {run.state}, since {instant(run.since)} UTC (run {run.run}).", style=HEADING
     )
-    if not stopped:
+    if run.holder is not None:
+        screen.paragraph(f"Another call is at work on it ({run.holder}); wait until it has ended.", first="Next: ")
+    elif not stopped:
         screen.paragraph("'twinstep resume' finishes it, 'twinstep rollback' takes it back.", first="Next: ")
 
 
