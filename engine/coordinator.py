@@ -230,7 +230,7 @@ class Coordinator:
         def work(opened: Session) -> Report:
             return self._roll_back(opened, id)
 
-        return self._reported("roll back", work)
+        return self._reported("roll back", work, new_ones=False)
 
     def verify(self, id: str | None = None, *, accept: bool = False) -> VerifyReport:
         """Check again what is applied (or the migration named): both databases are read, and neither is changed.
@@ -240,7 +240,7 @@ class Coordinator:
         was accepted is named in the report and in the log.
         """
         try:
-            with self._writing("verify") as opened:
+            with self._writing("verify", new_ones=False) as opened:
                 return verify(opened, id=id, accept=accept)
         except TwinstepError as error:
             return VerifyReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
@@ -384,10 +384,11 @@ class Coordinator:
         needs_folder: bool = True,
         adopt: bool = False,
         to: str | None = None,
+        new_ones: bool = True,
     ) -> Report:
         """Run a changing call under the lock; what it raises of ours is its report. A damaged log and our own bugs too."""
         try:
-            with self._writing(doing, needs_folder=needs_folder, adopt=adopt, to=to) as opened:
+            with self._writing(doing, needs_folder=needs_folder, adopt=adopt, to=to, new_ones=new_ones) as opened:
                 report = work(opened)
                 return evolve(report, findings=(*report.findings, *tidy(opened, self._settings.keep_days)))
         except TwinstepError as error:
@@ -406,12 +407,18 @@ class Coordinator:
 
     @contextmanager
     def _writing(
-        self, doing: str, *, needs_folder: bool = True, adopt: bool = False, to: str | None = None
+        self,
+        doing: str,
+        *,
+        needs_folder: bool = True,
+        adopt: bool = False,
+        to: str | None = None,
+        new_ones: bool = True,
     ) -> Iterator[Session]:
         """A session under the lock, once the log knows of every restore. Bad input is found before the lock is taken, so that
         it leaves no state folder behind."""
         settings = self._settings
-        defined = self._defined(needs_folder=needs_folder)
+        defined = self._defined(needs_folder=needs_folder, new_ones=new_ones)
         if to is not None and defined is not None and to not in defined:
             raise DefinitionError("T145", migration=to)
         check_addresses(settings)
@@ -420,10 +427,10 @@ class Coordinator:
             take_in_restores(opened)
             yield opened
 
-    def _defined(self, *, needs_folder: bool) -> dict[str, Defined] | None:
+    def _defined(self, *, needs_folder: bool, new_ones: bool = True) -> dict[str, Defined] | None:
         """The migrations; None where they cannot be used and the call can do without: what is in flight is in the log."""
         try:
-            return load(self._settings)
+            return load(self._settings, new_ones=new_ones)
         except DefinitionError:
             if needs_folder:
                 raise

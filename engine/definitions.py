@@ -94,12 +94,20 @@ class Defined:
         return {side: work.checksum for side, work in self.works.items()}
 
 
-def definitions(source: MigrationSource, histories: Mapping[str, Sequence[Recorded]]) -> dict[str, Defined]:
+def definitions(
+    source: MigrationSource, histories: Mapping[str, Sequence[Recorded]], *, new_ones: bool = True
+) -> dict[str, Defined]:
     """All migrations in order. `histories` are the events of the pair's streams, by migration: what the log knows of them.
+    Without `new_ones`, those that it does not know are named only: one that is still being written hinders nobody.
 
     Raises DefinitionError for a folder that cannot be used, and for a migration that is not known to be good.
     """
-    return {id: _defined(id, digest, define, histories.get(id, ())) for id, digest, define in _found(source)}
+    return {
+        id: _defined(id, digest, define, histories.get(id, ()))
+        if new_ones or id in histories
+        else Defined(id=id, digest=digest, known={}, define=define)
+        for id, digest, define in _found(source)
+    }
 
 
 def define_migration(migration: Migration) -> Definition:

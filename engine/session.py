@@ -226,15 +226,17 @@ def recorded_statuses(settings: Settings) -> dict[str, Status]:
             store.close()
 
 
-def load(settings: Settings) -> dict[str, Defined]:
+def load(settings: Settings, *, new_ones: bool = True) -> dict[str, Defined]:
     """The migrations in order, as they are defined now. The log is looked into for what it knows of them, and not kept open.
+    Without `new_ones`, those that it does not know are named only.
 
     Raises DefinitionError, and what reading the log raises.
     """
     store = open_store(settings, writes=False)
     try:
         pair = store.pair_of(settings.pair_key())
-        return definitions(settings.migrations, {} if pair is None else _histories(store, pair))
+        histories = {} if pair is None else _histories(store, pair)
+        return definitions(settings.migrations, histories, new_ones=new_ones)
     finally:
         if store is not settings.log:
             store.close()

@@ -97,6 +97,17 @@ def test_a_function_that_cannot_be_loaded_any_more_is_refused_before_the_first_o
     assert project.tables() == {"notes"}
 
 
+def test_one_that_is_still_being_written_keeps_nothing_from_being_verified_and_taken_back(project: Project) -> None:
+    project.add("0001_tags")
+    project.run("migrate", "--local", "app.db")
+    project.run("new", "later")
+    assert project.run("migrate", "--local", "app.db").code == 2
+    assert project.run("verify", "--local", "app.db").code == 0
+    assert project.run("history", "--local", "app.db").code == 0
+    assert project.run("rollback", "--local", "app.db").code == 0
+    assert project.tables() == {"notes"}
+
+
 def test_migrations_given_as_values_are_recognised_too(project: Project) -> None:
     given = [Migration(id="1_tags", local=Side(up="CREATE TABLE tags (x)", down="DROP TABLE tags"))]
     coordinator = Coordinator(local=project.local, migrations=given)
