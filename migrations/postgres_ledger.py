@@ -106,6 +106,12 @@ def fence(connection: Remote, token: str) -> None:
         raise LostLock("T402", side="remote")
 
 
+def is_whole(connection: Remote, token: str) -> bool:
+    """Whether the head row is still there, as a step found it that has just run."""
+    row = connection.execute(f"SELECT token FROM twinstep.ledger WHERE direction = '{HEAD}'".encode()).fetchone()
+    return row is not None and row[0] == token
+
+
 def write(connection: Remote, rows: Iterable[LedgerRow]) -> None:
     """Add the rows; one with the same key takes the place of the old one (open becomes done)."""
     for row in rows:

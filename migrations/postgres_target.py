@@ -273,6 +273,8 @@ class PostgresTarget:
                 sql.write(connection, (evolve(row, state=sql.RUNNING),))
             before = read_catalogue(connection, order.work.limits.schemas)
             self._run(connection, due.unit.up, order, "T331")
+            if not sql.is_whole(connection, self._held or ""):
+                raise Refused("T219", problem="to change Twinstep's ledger")
             touched = before.touched_until(read_catalogue(connection, order.work.limits.schemas))
             sql.write(connection, (evolve(row, before=json.dumps({OBJECTS: touched})),))
 

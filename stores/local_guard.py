@@ -25,6 +25,19 @@ FORBIDDEN = {
     sqlite3.SQLITE_DETACH: "to detach a database",
 }
 
+# What says which steps stand is for no step to change.
+LEDGER = "twinstep_ledger"
+CHANGING = frozenset(
+    {
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_UPDATE,
+        sqlite3.SQLITE_DELETE,
+        sqlite3.SQLITE_DROP_TABLE,
+        sqlite3.SQLITE_ALTER_TABLE,
+        sqlite3.SQLITE_CREATE_TRIGGER,
+    }
+)
+
 
 class Guard:
     """The authorizer of one guarded stretch, and its memory of what was tried."""
@@ -40,6 +53,8 @@ class Guard:
             return self._deny("to go on after the transaction had ended")
         if action in FORBIDDEN:
             return self._deny(FORBIDDEN[action].format(first=first))
+        if LEDGER in (first, second) and action in CHANGING:
+            return self._deny("to change Twinstep's ledger")
         # In a rollback journal's transaction OFF or MEMORY is accepted until the first write, and then ROLLBACK undoes nothing.
         if action == sqlite3.SQLITE_PRAGMA and first is not None and first.lower() == "journal_mode" and second is not None:
             return self._deny("to change the journal mode")

@@ -747,6 +747,19 @@ def test_a_function_cannot_end_the_transaction_that_it_runs_in(place: Place, end
 
 
 @each_real
+def test_a_step_cannot_remove_what_the_ledger_says(place: Place) -> None:
+    place.target().apply(order(work(place, place.add(10), place.add(-10))))
+    place.died()
+    before, said = place.world(), shape(place.target())
+    ledger = "twinstep_ledger" if place.side == "local" else "twinstep.ledger"
+    for step in (f"DELETE FROM {ledger}", f"DROP TABLE {ledger}", f"UPDATE {ledger} SET token = 'mine'"):
+        with pytest.raises(Refused):
+            place.target().apply(order(work(place, (place.add(5), step), place.add(-5)), run="run-2"))
+        place.died()
+    assert (place.world(), shape(place.target())) == (before, said)
+
+
+@each_real
 @some_ending
 def test_a_function_that_takes_back_cannot_end_the_transaction_either(place: Place, end: StepFunction) -> None:
     done = work(place, place.add(10), (place.adding(-10), end))
