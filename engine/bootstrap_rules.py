@@ -43,7 +43,7 @@ class BootstrapOutcome:
 
 
 def decision_on(status: StatusReport, *, error: ErrorReport | None = None, report: Report | None = None) -> BootstrapOutcome:
-    """What a host is to do with its databases as they stand; `error` is what kept them from standing better. Pure."""
+    """What a host is to do with its databases as they stand; `error` is what the call was refused with. Pure."""
 
     def decided(decision: Decision, reason: str, because: ErrorReport | None = error) -> BootstrapOutcome:
         return BootstrapOutcome(decision=decision, reason=reason, report=report, status=status, error=because)
