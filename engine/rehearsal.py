@@ -4,7 +4,7 @@ The local side is rehearsed on a copy of the real file, the remote side in one t
 opened read-only and gets no event, no lock is kept, and no folder stays. What cannot begin is refused as `migrate` refuses it.
 What the real run would be refused with is a fault: the report has its code and its statement, and the exit code is 1.
 
-Read next: `rehearsal_telling.py` (what is told), `../migrations/rehearsing.py` (how one side is rehearsed).
+Read next: `rehearsal_telling.py` (what is told), `../migrations/rehearsal/rehearsing.py` (how one side is rehearsed).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 from ..events.errors import Blocked, ConfigurationError, InDoubt, TwinstepError
 from ..migrations.definition import SideName
 from ..migrations.memory_target import MemoryDatabase
-from ..migrations.rehearsing import Part, PartRehearsal, Rehearser, SideRehearsal
+from ..migrations.rehearsal.rehearsing import Part, PartRehearsal, Rehearser, SideRehearsal
 from ..migrations.work import Order, SideWork
 from .conflicts import Known
 from .definitions import SIDES, Defined
@@ -196,11 +196,11 @@ def _first_failed(side: SideRehearsal) -> PartRehearsal | None:
 def _rehearser(settings: Settings, side: SideName) -> Rehearser:
     database = settings.local if side == "local" else settings.remote
     if isinstance(database, MemoryDatabase):
-        from ..migrations.memory_rehearsal import MemoryRehearser
+        from ..migrations.rehearsal.memory import MemoryRehearser
 
         return MemoryRehearser(side, database, wait_seconds=settings.wait_seconds, probe=settings.probe)
     if side == "local":
-        from ..migrations.sqlite_rehearsal import SQLiteRehearser
+        from ..migrations.rehearsal.sqlite import SQLiteRehearser
 
         assert settings.local_path is not None
         return SQLiteRehearser(
@@ -210,7 +210,7 @@ def _rehearser(settings: Settings, side: SideName) -> Rehearser:
             wait_seconds=max(settings.wait_seconds, 5.0),
             probe=settings.probe,
         )
-    from ..migrations.postgres_rehearsal import PostgresRehearser
+    from ..migrations.rehearsal.postgres import PostgresRehearser
 
     assert isinstance(database, str)
     return PostgresRehearser(database, wait_seconds=settings.wait_seconds, is_pair=settings.local is None, probe=settings.probe)

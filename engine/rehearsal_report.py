@@ -11,7 +11,7 @@ from typing import Final
 from attrs import field, frozen
 
 from ..migrations.definition import SideName
-from ..migrations.rehearsing import DiskNeed, PartRehearsal
+from ..migrations.rehearsal.rehearsing import DiskNeed, PartRehearsal
 
 TRACES: Final = (
     "On the remote, sequences may have moved and pages may have grown: that is not rolled back. Schema and rows are as before."

@@ -16,7 +16,7 @@ from ..events import types as e
 from ..events.errors import TwinstepError
 from ..events.types import Json
 from ..migrations.definition import SideName
-from ..migrations.rehearsing import Fault, PartRehearsal, SideRehearsal
+from ..migrations.rehearsal.rehearsing import Fault, PartRehearsal, SideRehearsal
 from .definitions import SIDES, Defined
 from .perform import slowdowns
 from .rehearsal_report import TRACES, FaultReport, MigrationRehearsal, RehearsalReport

@@ -21,14 +21,14 @@ from sqlalchemy import Connection, text
 
 from twinstep.migrations.catalogue import Fingerprint
 from twinstep.migrations.definition import LocalOptions, Migration, Query, RemoteOptions, Side, SideName, Step, StepFunction
-from twinstep.migrations.memory_rehearsal import MemoryRehearser
 from twinstep.migrations.memory_target import Contents, MemoryDatabase, MemoryTarget
 from twinstep.migrations.postgres_catalogue import read_fingerprint as read_postgres
-from twinstep.migrations.postgres_rehearsal import PostgresRehearser
 from twinstep.migrations.postgres_target import PostgresTarget
-from twinstep.migrations.rehearsing import Part, Rehearser
+from twinstep.migrations.rehearsal.memory import MemoryRehearser
+from twinstep.migrations.rehearsal.postgres import PostgresRehearser
+from twinstep.migrations.rehearsal.rehearsing import Part, Rehearser
+from twinstep.migrations.rehearsal.sqlite import SQLiteRehearser
 from twinstep.migrations.sqlite_catalogue import read_fingerprint as read_sqlite
-from twinstep.migrations.sqlite_rehearsal import SQLiteRehearser
 from twinstep.migrations.sqlite_target import SQLiteTarget
 from twinstep.migrations.target import Target
 from twinstep.migrations.work import Order, SideWork, work_of

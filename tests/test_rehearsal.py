@@ -32,8 +32,8 @@ from twinstep.migrations.catalogue import Fingerprint
 from twinstep.migrations.definition import LocalOptions, Migration, Query, Side
 from twinstep.migrations.memory_target import Contents, MemoryDatabase
 from twinstep.migrations.postgres_catalogue import read_fingerprint as read_postgres
-from twinstep.migrations.rehearsing import PartRehearsal
-from twinstep.migrations.sqlite_rehearsal import SQLiteRehearser
+from twinstep.migrations.rehearsal.rehearsing import PartRehearsal
+from twinstep.migrations.rehearsal.sqlite import SQLiteRehearser
 from twinstep.stores.memory import MemoryEventStore
 
 FIRST, SECOND = "0001_first", "0002_second"
@@ -338,7 +338,7 @@ def test_faults_of_both_sides_are_found_at_once_and_later_migrations_are_not_tri
 
 
 def test_too_little_space_is_a_fault(pair: Pair) -> None:
-    from twinstep.migrations.rehearsing import Part
+    from twinstep.migrations.rehearsal.rehearsing import Part
     from twinstep.migrations.work import Order, work_of
 
     growing = "CREATE TABLE big AS WITH RECURSIVE c (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c LIMIT 20000) "
@@ -396,7 +396,8 @@ RIGHTS = """
 import os, sys
 from twinstep import Coordinator, Migration, Side
 from twinstep.engine import rehearsal
-from twinstep.migrations import copying, sqlite_rehearsal, sqlite_target
+from twinstep.migrations import sqlite_target
+from twinstep.migrations.rehearsal import on_a_copy, sqlite
 import sqlglot, filelock, uuid_utils, tenacity
 side = Side(up="CREATE TABLE more (id INTEGER)", down="DROP TABLE more")
 pair = Coordinator(local=sys.argv[1], migrations=[Migration(id="0001_first", local=side)], state_dir=sys.argv[2])

@@ -23,9 +23,9 @@ from targets import PostgresPlace, part, work
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.events.errors import Blocked, Locked
 from twinstep.migrations.definition import Migration, Query, RemoteOptions, Side
-from twinstep.migrations.postgres_left_out import names
-from twinstep.migrations.postgres_rehearsal import PostgresRehearser
-from twinstep.migrations.rehearsing import Part, PartRehearsal
+from twinstep.migrations.rehearsal.postgres import PostgresRehearser
+from twinstep.migrations.rehearsal.postgres_left_out import names
+from twinstep.migrations.rehearsal.rehearsing import Part, PartRehearsal
 from twinstep.migrations.work import Order, work_of
 
 # Machines are busy; what is looked for would take four seconds.

@@ -11,7 +11,7 @@ from .trouble import without_passwords
 
 if TYPE_CHECKING:
     from ...events.types import Json
-    from ...migrations.rehearsing import PartRehearsal, RehearsedStep, TableRows
+    from ...migrations.rehearsal.rehearsing import PartRehearsal, RehearsedStep, TableRows
     from ..rehearsal_report import RehearsalReport
 
     Shape = dict[str, Json]

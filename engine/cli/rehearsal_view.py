@@ -16,7 +16,7 @@ from .trouble import without_passwords
 from .views import WORDS, show_queries
 
 if TYPE_CHECKING:
-    from ...migrations.rehearsing import PartRehearsal, RehearsedStep, TableRows
+    from ...migrations.rehearsal.rehearsing import PartRehearsal, RehearsedStep, TableRows
     from ..rehearsal_report import MigrationRehearsal, RehearsalReport
     from ..report import Report, RunReport
 

@@ -1,11 +1,11 @@
 """What a rehearsal of one side tells, as values; and the protocol behind which the three ways of rehearsing stand.
 
-A rehearsal does everything that the real run would do to a side, and leaves nothing: on a copy of the database (`copying.py`,
-for SQLite and for the database in memory) or in one transaction that is rolled back (`postgres_rehearsal.py`). What it finds
+A rehearsal does everything that the real run would do to a side, and leaves nothing: on a copy of the database (`on_a_copy.py`,
+for SQLite and for the database in memory) or in one transaction that is rolled back (`postgres.py`). What it finds
 wrong is a *fault*: the error that the real run would have. What could not be tried is an *omission*, and says why; an
 omission is never a fault.
 
-No I/O here. Read next: `copying.py`, `postgres_rehearsal.py`; `engine/rehearsal.py` for who asks.
+No I/O here. Read next: `on_a_copy.py`, `postgres.py`; `engine/rehearsal.py` for who asks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final, Protocol
 
 from attrs import Factory, define, field, frozen
 
-from ..events.errors import TwinstepError
-from .catalogue import Catalogue, Changes, Fingerprint
-from .definition import Query, SideName
-from .target import Timing
-from .work import Order
+from ...events.errors import TwinstepError
+from ..catalogue import Catalogue, Changes, Fingerprint
+from ..definition import Query, SideName
+from ..target import Timing
+from ..work import Order
 
 # What a lock on a table keeps others from doing, the weakest first.
 BLOCKS: Final[Mapping[str, str]] = {

@@ -3,7 +3,7 @@
 Because the copy is committed, what shows only at COMMIT is found. Afterwards the migrations are taken back in reverse, each
 held against the look before it, so that a bad down is found too. Nothing here knows what kind of database it is.
 
-Read next: `rehearsing.py` (what is told), `sqlite_rehearsal.py`, `memory_rehearsal.py` (who makes the copy).
+Read next: `rehearsing.py` (what is told), `sqlite.py`, `memory.py` (who makes the copy).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Protocol
 
 from attrs import evolve, frozen
 
-from ..events.errors import Refused, TwinstepError
-from ..events.types import Json
-from .catalogue import Catalogue, Fingerprint
-from .definition import SideName
-from .functions import load_what_they_use
+from ...events.errors import Refused, TwinstepError
+from ...events.types import Json
+from ..catalogue import Catalogue, Fingerprint
+from ..definition import SideName
+from ..functions import load_what_they_use
+from ..script import CallableStep, Unit
+from ..target import Target
 from .rehearsing import Part, PartRehearsal, RehearsedStep, counted_rows, rebuilt
-from .script import CallableStep, Unit
-from .target import Target
 
 
 class Copy(Protocol):

@@ -21,18 +21,18 @@ from contextlib import contextmanager
 import psycopg
 from attrs import evolve, frozen
 
-from ..events.errors import Blocked, DefinitionError, InDoubt, Locked, Refused, TwinstepError, Unreachable
-from ..stores.remote_connection import shown, wait_for_others
-from ..stores.seam import Probe, no_probe
-from .catalogue import Catalogue, Changes, Fingerprint
-from .definition import SideName
+from ...events.errors import Blocked, DefinitionError, InDoubt, Locked, Refused, TwinstepError, Unreachable
+from ...stores.remote_connection import shown, wait_for_others
+from ...stores.seam import Probe, no_probe
+from ..catalogue import Catalogue, Changes, Fingerprint
+from ..definition import SideName
+from ..postgres_catalogue import read_catalogue
+from ..script import Unit
+from ..target import Timing
 from .postgres_budget import OverBudget
-from .postgres_catalogue import read_catalogue
 from .postgres_inside import Inside, NotRehearsed
 from .postgres_traces import counts_rows, row_counts, rows_between
 from .rehearsing import Part, PartRehearsal, SideRehearsal, rebuilt
-from .script import Unit
-from .target import Timing
 
 # Of the time that is left, what measuring queries may take: going back is worth more.
 MEASURING_PART = 0.25
@@ -69,7 +69,7 @@ class PostgresRehearser:
         self._inside, self._stopped, self._done = Inside(self._url, probe=self._probe), "", []
         if any(part.order.work.script.callables() or part.order.work.check is not None for part in parts):
             # Half a second of import, which must not fall into the time in which locks are held.
-            from ..stores import remote_guard  # noqa: F401
+            from ...stores import remote_guard  # noqa: F401
         try:
             self._measure_first(parts[0], told[0])
             if not told[0].faults:

@@ -5,7 +5,7 @@ that is stopped lets go because `idle_in_transaction_session_timeout` is set lik
 `transaction_timeout`, which is exact. A function of a migration that takes its time between two statements is cut off: its
 connection is shut down beneath it, whereupon the server rolls back.
 
-Read next: `postgres_rehearsal.py`.
+Read next: `postgres.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..stores.remote_connection import Remote
+    from ...stores.remote_connection import Remote
 
 # What is kept back for the rollback itself, as a part of the budget and at most.
 RESERVE_PART, RESERVE_SECONDS = 0.1, 0.1

@@ -5,7 +5,7 @@ real file, so that an encrypted one is copied encrypted. The real `SQLiteTarget`
 tells, what the real run would need on the disk is measured: the backup and its trial, what the file grows by, and the journal
 (or -wal) at its largest.
 
-The real file is never opened for writing, and never except through SQLite. Read next: `copying.py`.
+The real file is never opened for writing, and never except through SQLite. Read next: `on_a_copy.py`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from ..events.errors import Blocked, Refused
-from ..events.types import Json
-from ..stores.backups import Backup, BackupFolder
-from ..stores.copies import copy_to_file
-from ..stores.local_connection import OnConnect, open_local
-from ..stores.rehearsal_folder import rehearsal_folder
-from ..stores.scratch import MARGIN_BYTES, ScratchFolder, driver_errors, free_bytes
-from ..stores.seam import Probe, no_probe
-from .catalogue import Catalogue, Fingerprint
-from .copying import rehearse_on
-from .definition import SideName
+from ...events.errors import Blocked, Refused
+from ...events.types import Json
+from ...stores.backups import Backup, BackupFolder
+from ...stores.copies import copy_to_file
+from ...stores.local_connection import OnConnect, open_local
+from ...stores.rehearsal_folder import rehearsal_folder
+from ...stores.scratch import MARGIN_BYTES, ScratchFolder, driver_errors, free_bytes
+from ...stores.seam import Probe, no_probe
+from ..catalogue import Catalogue, Fingerprint
+from ..definition import SideName
+from ..sqlite_catalogue import read_catalogue
+from ..sqlite_target import SQLiteTarget
+from .on_a_copy import rehearse_on
 from .rehearsing import DiskNeed, Part, PartRehearsal, SideRehearsal
-from .sqlite_catalogue import read_catalogue
-from .sqlite_target import SQLiteTarget
 
 COPY_NAME = "local.db"
 COPIED = "rehearsal:copied"
@@ -104,7 +104,7 @@ class SQLiteRehearser:
 
 
 class _Copy:
-    """See `copying.py`. What it measures is by looking at file sizes, never by opening a file."""
+    """See `on_a_copy.py`. What it measures is by looking at file sizes, never by opening a file."""
 
     def __init__(
         self,

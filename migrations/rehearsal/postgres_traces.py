@@ -1,7 +1,7 @@
 """What a transaction has done so far, as its own server process tells it: locks, rows, values of enums, deferred constraints.
 
 Nothing here changes anything but which constraints are deferred. Raises the driver's errors. Read next:
-`postgres_rehearsal.py`.
+`postgres.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .rehearsing import BLOCKS, HeldLock, TableRows
 
 if TYPE_CHECKING:
-    from ..stores.remote_connection import Remote
+    from ...stores.remote_connection import Remote
 
 STRENGTH = {mode: rank for rank, mode in enumerate(BLOCKS)}
 

@@ -1,6 +1,6 @@
 """The database in memory, rehearsed on a deep copy of its contents: complete, and what the real rehearsals are compared with.
 
-Read next: `copying.py`.
+Read next: `on_a_copy.py`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
-from ..events.errors import Locked, Unreachable
-from ..events.types import Json
-from ..stores.seam import Probe, no_probe
-from .catalogue import Catalogue, Fingerprint
-from .copying import rehearse_on
-from .definition import SideName
-from .memory_target import MemoryDatabase, MemoryTarget
+from ...events.errors import Locked, Unreachable
+from ...events.types import Json
+from ...stores.seam import Probe, no_probe
+from ..catalogue import Catalogue, Fingerprint
+from ..definition import SideName
+from ..memory_target import MemoryDatabase, MemoryTarget
+from .on_a_copy import rehearse_on
 from .rehearsing import Part, PartRehearsal, SideRehearsal
 
 POLL_SECONDS = 0.05
@@ -56,7 +56,7 @@ class MemoryRehearser:
 
 
 class _Copy:
-    """See `copying.py`."""
+    """See `on_a_copy.py`."""
 
     def __init__(self, target: MemoryTarget, database: MemoryDatabase) -> None:
         self.target = target

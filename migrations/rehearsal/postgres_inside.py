@@ -5,7 +5,7 @@ transaction is looked up instead, and (an index that is built) tried on an empty
 queries cannot commit: a ledger row is `running` meanwhile, and a deferred trigger refuses COMMIT; should one roll the
 transaction back, the session behind it is read-only.
 
-Read next: `postgres_rehearsal.py` (who calls this), `postgres_target.py`, `postgres_left_out.py`.
+Read next: `postgres.py` (who calls this), `postgres_target.py`, `postgres_left_out.py`.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from attrs import evolve
 
-from ..events.errors import DefinitionError, InDoubt, Refused, TwinstepError
-from ..stores.seam import Probe, no_probe
-from . import postgres_ledger as sql
-from .concurrent_index import CreateIndex, DropIndex
-from .concurrent_partition import DetachPartition
-from .concurrent_session import shortened, text_of
-from .concurrent_upkeep import Marked
-from .definition import Query
-from .ledger import UP, LedgerRow
+from ...events.errors import DefinitionError, InDoubt, Refused, TwinstepError
+from ...stores.seam import Probe, no_probe
+from .. import postgres_ledger as sql
+from ..concurrent_index import CreateIndex, DropIndex
+from ..concurrent_partition import DetachPartition
+from ..concurrent_session import shortened, text_of
+from ..concurrent_upkeep import Marked
+from ..definition import Query
+from ..ledger import UP, LedgerRow
+from ..postgres_target import PASSING, PostgresTarget
+from ..script import CallableStep, CompiledStep, Unit
+from ..sql import Statement
+from ..steps import down_row, head_row, up_row
+from ..target import Timing
+from ..work import SideWork
 from .postgres_budget import Budget, OverBudget
 from .postgres_left_out import EXISTING_ROWS, LeftOut, only_because
-from .postgres_target import PASSING, PostgresTarget
 from .postgres_traces import defer, deferred, enum_values, locks, relations, stronger
 from .rehearsing import Part, PartRehearsal, RehearsedStep
-from .script import CallableStep, CompiledStep, Unit
-from .sql import Statement
-from .steps import down_row, head_row, up_row
-from .target import Timing
-from .work import SideWork
 
 if TYPE_CHECKING:
-    from ..events.types import Json
-    from ..stores.remote_connection import Remote
-    from .concurrent import SingleStatement
+    from ...events.types import Json
+    from ...stores.remote_connection import Remote
+    from ..concurrent import SingleStatement
 
 TOKEN: Final = "rehearsal"
 # How the server ends what takes longer than it may: a statement, or a session that waits for its client.
