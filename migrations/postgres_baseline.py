@@ -129,7 +129,7 @@ def _made_here(
             raise _Elsewhere from error
         if not isinstance(error, Refused):
             raise
-        raise Blocked("T286", migration=error.details["migration"], side="remote", problem=error.condition) from error
+        raise _refused(error, works, before) from error
     finally:
         with suppress(psycopg.Error):
             connection.execute(b"ROLLBACK")
@@ -189,6 +189,12 @@ def _step(connection: Remote, unit: Unit, order: Order, run: Run, left_out: list
     return before
 
 
+def _refused(error: Refused, works: Sequence[SideWork], before: Before) -> Blocked:
+    """Naming the work at which it stopped: the first of which nothing is known yet."""
+    stopped = next((work.migration for work in works if work.migration not in before), "")
+    return Blocked("T286", migration=stopped, side="remote", problem=error.condition)
+
+
 def _made_elsewhere(
     url: str, target: Target, schemas: Sequence[str], works: Sequence[SideWork]
 ) -> tuple[Catalogue, Before, list[str]]:
@@ -204,7 +210,7 @@ def _made_elsewhere(
                 rows = target.ledger(work.migration).standing(("scratch",))
                 before[work.migration] = tuple(noted(row) for row in rows)
         except Refused as error:
-            raise Blocked("T286", migration=error.details["migration"], side="remote", problem=error.condition) from error
+            raise _refused(error, works, before) from error
         finally:
             target.close()
         return read_catalogue(connection, schemas), before, []

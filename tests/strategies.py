@@ -112,7 +112,7 @@ def any_events() -> st.SearchStrategy[e.Event]:
 
 
 def _field(kind: type[e.Event], name: str, annotation: str) -> st.SearchStrategy[object]:
-    if name == "backup" and annotation.startswith("Mapping"):
+    if name in ("backup", "replaced") and annotation.startswith("Mapping"):
         return st.none() | backups() if annotation.endswith("None") else backups()
     if name == "how" and kind is e.ConflictResolved:
         return texts()

@@ -404,6 +404,12 @@ def test_a_backup_whose_maker_was_killed_is_found_listed_and_looked_after(place:
     assert set(found) == {"found", None}
     later(place, 31)
     coordinator.migrate()
+    # Nobody knows what it was made for: retention leaves it alone, and a person need not.
+    assert {json.loads(row.metadata).get("why"): row.status for row in coordinator.backups()} == {
+        "found": "verified",
+        None: "deleted",
+    }
+    coordinator.prune_backups(30)
     assert {row.status for row in coordinator.backups()} == {"deleted"}
     assert list(place.file("x").parent.iterdir()) == []
 
