@@ -309,7 +309,12 @@ def test_circumstances_are_what_the_code_raises_as_such(code: str) -> None:
     root, folders = Path(__file__).parent.parent, ("stores", "migrations", "engine")
     root, folders = Path(__file__).parent.parent, ("stores", "migrations", "engine")
     # A rehearsal is no run: what it refuses is in no log.
-    files = [path for folder in folders for path in (root / folder).rglob("*.py") if "rehearsal" not in f"{path.parent.name} {path.name}"]
+    files = [
+        path
+        for folder in folders
+        for path in (root / folder).rglob("*.py")
+        if "rehearsal" not in f"{path.parent.name} {path.name}"
+    ]
     source = "".join(path.read_text() for path in files)
     if f'Refused("{code}"' in source:
         assert not by_circumstances(code)
