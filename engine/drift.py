@@ -25,6 +25,7 @@ from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from ..migrations.work import Limits
+from .worker import fingerprint_of
 
 SETTLED: Final = frozenset({"Adopted", "Baselined", "BackupRestored"})
 UNDONE: Final[Mapping[SideName, str]] = {"local": "LocalUndone", "remote": "RemoteUndone"}
@@ -103,7 +104,7 @@ def _verified(migration: str, records: Sequence[Recorded], side: SideName) -> Ba
         look = event.local if side == "local" else event.remote
         if look is not None:
             schemas = _schemas_in(records, event.run) if side == "remote" else ()
-            return Baseline(migration=migration, position=record.position, look=_fingerprint(look), schemas=schemas)
+            return Baseline(migration=migration, position=record.position, look=fingerprint_of(look), schemas=schemas)
     return None
 
 
@@ -128,7 +129,7 @@ def _accepted(
             continue
         if any(_undoes(other, side) and other.position > record.position for other in _all(histories)):
             break
-        look = _fingerprint(event.look)
+        look = fingerprint_of(event.look)
         return Baseline(migration=verified.migration, position=record.position, look=look, schemas=verified.schemas)
     return verified
 
@@ -149,7 +150,3 @@ def _unconfirmed(statuses: Mapping[str, Status], ledgers: Mapping[str, SideLedge
         others = {row.run for row in ledger.rows if row.pair != pair and row.run != known}
         if ledger.standing(others):
             yield migration
-
-
-def _fingerprint(look: Mapping[str, Json]) -> Fingerprint:
-    return Fingerprint.from_json(cast("Mapping[str, Mapping[str, str | int]]", look))
