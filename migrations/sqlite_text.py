@@ -2,7 +2,7 @@
 
 Promises: every character belongs to exactly one token, so that joining all texts gives the input back; what SQLite reads
 as one identifier, string or comment is one token here; a text that cannot be read so (an unclosed quote) is still cut into
-single characters and raises nothing. Pure text: no database, no I/O. Read next: `create_table.py`, `sqlite_catalogue.py`.
+single characters and raises nothing. Pure text: no database, no I/O. Read next: `rebuild/`, `sqlite_catalogue.py`.
 """
 
 from __future__ import annotations

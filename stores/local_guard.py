@@ -13,9 +13,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..events.errors import Defect, Refused
+from .explanation import Explanation
 
 Authorizer: TypeAlias = "Callable[[int, str | None, str | None, str | None, str | None], int]"
 
@@ -84,6 +85,10 @@ class LocalConnection(sqlite3.Connection):
 
     guard: Guard | None = None
     readonly = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.explained: list[Explanation] = []
 
     def close(self) -> None:
         if self.guard is not None:

@@ -17,8 +17,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from twinstep.events.errors import DefinitionError, Refused, TwinstepError
-from twinstep.migrations.create_table import CreateTable
 from twinstep.migrations.rebuild import ForeignKey, rebuild_table
+from twinstep.migrations.rebuild.create_table import CreateTable
 from twinstep.migrations.sqlite_catalogue import (
     foreign_key_violations,
     integrity_problems,

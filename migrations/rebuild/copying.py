@@ -1,7 +1,7 @@
 """Filling the new table of a rebuild from the old one, and proving that every row arrived as it was.
 
 Nothing is filtered, ignored or trusted: after the copy each row of the old table is looked up in the new one by rowid (or
-primary key, without rowids) and compared value for value by SQLite. Read next: `rebuild.py`.
+primary key, without rowids) and compared value for value by SQLite. Read next: `rebuilding.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..events.errors import Refused
-from .sqlite_table import Table, run
-from .sqlite_text import quoted
+from ...events.errors import Refused
+from ..sqlite_text import quoted
+from .table import Table, run
 
 NAMED_ROWS = 5
 # SQLite limits the depth of an expression to 1 000: a table with 2 000 columns is compared in several passes.

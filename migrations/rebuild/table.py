@@ -1,7 +1,7 @@
 """One ordinary table of SQLite as `rebuild_table` needs to know it: its text, columns, rowid, and what hangs on it.
 
 Only reads; what SQLite can tell (which columns are generated, whether a primary key is the rowid) is asked of SQLite and not
-of the text. Read next: `rebuild.py`.
+of the text. Read next: `rebuilding.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sqlite3
 
 from attrs import frozen
 
-from ..events.errors import DefinitionError
+from ...events.errors import DefinitionError
+from ..sqlite_text import fold, quoted
 from .create_table import CreateTable
-from .sqlite_text import fold, quoted
 
 _COLUMNS = """
     SELECT name, pk, hidden IN (2, 3), type, "notnull", dflt_value, hidden FROM pragma_table_xinfo(?, 'main') ORDER BY cid

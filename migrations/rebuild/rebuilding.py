@@ -7,7 +7,7 @@ The order is that of https://www.sqlite.org/lang_altertable.html#otheralter with
 which the renaming is refused while a trigger or view names the table; SQLite's own reading of the new table, compared before
 a row is copied; and the mark of AUTOINCREMENT and the statistics, which the textbook order forgets.
 
-Never begins or ends a transaction. Read next: `create_table.py` (the text), `rebuild_copy.py` (the rows), `rebuild_place.py`.
+Never begins or ends a transaction. Read next: `create_table.py` (the text), `copying.py` (the rows), `placing.py`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from ..events.errors import DefinitionError, Refused
+from ...events.errors import DefinitionError, Refused
+from ..sqlite_catalogue import ForeignKeyViolation, foreign_key_violations, plain_rows
+from ..sqlite_text import fold, quoted
+from .copying import NAMED_ROWS, fill, rows_named
 from .create_table import CreateTable, DeclaredKey, ForeignKey
-from .rebuild_copy import NAMED_ROWS, fill, rows_named
-from .rebuild_place import refuse_unless_unchanged, schema_texts, take_place
-from .sqlite_catalogue import ForeignKeyViolation, foreign_key_violations, plain_rows
-from .sqlite_table import Table, describe, read_table, run
-from .sqlite_text import fold, quoted
+from .placing import refuse_unless_unchanged, schema_texts, take_place
+from .table import Table, describe, read_table, run
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -1,6 +1,6 @@
 """Putting the new table of a rebuild in the old one's place, with all that hung on the old one.
 
-From here on nothing is refused that could have been refused before. Read next: `rebuild.py`.
+From here on nothing is refused that could have been refused before. Read next: `rebuilding.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from ..events.errors import Refused
+from ...events.errors import Refused
+from ..sqlite_text import meaning, normal_form, quoted
 from .create_table import CreateTable
-from .sqlite_table import Table, read_table, run
-from .sqlite_text import meaning, normal_form, quoted
+from .table import Table, read_table, run
 
 # Kind and name of an object, to the table that it is of and its text.
 SchemaTexts: TypeAlias = "Mapping[tuple[str, str], tuple[str, str | None]]"

@@ -1,9 +1,9 @@
 """Editing the CREATE TABLE text that SQLite stores, so that everything not asked for stays as it was, character by character.
 
 The text is never taken apart and written anew: a column's type, default, CHECK or comment that is not understood cannot be
-lost that way. Only spans are cut out and put in; `rebuild.py` compares SQLite's own reading of the result afterwards.
+lost that way. Only spans are cut out and put in; `rebuilding.py` compares SQLite's own reading of the result afterwards.
 
-No database here. Read next: `rebuild.py`.
+No database here. Read next: `rebuilding.py`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from attrs import Attribute, Factory, field, frozen
 
-from ..events.errors import DefinitionError
-from .sqlite_text import Token, fold, meaning, quoted
+from ...events.errors import DefinitionError
+from ..sqlite_text import Token, fold, meaning, quoted
 
 ACTIONS = ("NO ACTION", "RESTRICT", "SET NULL", "SET DEFAULT", "CASCADE")
 

@@ -1,0 +1,38 @@
+"""What a change says about itself, so that the accounting afterwards knows what was meant.
+
+Helpers that change a table on a migration's behalf (a rebuild, setting rows aside) leave one `Explanation` each on the
+connection that they work on. A step written by hand leaves none: what it takes away has to be declared.
+
+No I/O. Read next: `local_guard.py` (who holds them).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class Explanation:
+    """What was meant to happen to one table of SQLite; names are as they stand in the database.
+
+    `columns_renamed` maps the old name to the new one, `columns_changed` bear new names. `objects_removed` are keys such as
+    "index idx_notes". `definition_changed` says that the table's own text was edited on purpose.
+    """
+
+    table: str
+    columns_changed: tuple[str, ...] = ()
+    columns_removed: tuple[str, ...] = ()
+    columns_renamed: Mapping[str, str] = field(factory=dict)
+    objects_removed: tuple[str, ...] = ()
+    definition_changed: bool = False
+    rows_set_aside: int = 0
+
+
+def explain(connection: sqlite3.Connection, explanation: Explanation) -> None:
+    """Leave the explanation on a connection of ours; on any other nobody asks for it."""
+    explained: list[Explanation] | None = getattr(connection, "explained", None)
+    if explained is not None:
+        explained.append(explanation)
