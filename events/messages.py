@@ -459,7 +459,7 @@ MESSAGES: dict[str, Message] = {
     "T334": Message(
         condition="{migration} would lose rows that it does not declare: {losses}.",
         effect="The change was not committed; every row is still there.",
-        next_step="Correct the migration; or, where the loss is meant, name the tables in [expect] rows_removed.",
+        next_step="Correct the migration; or, where it is meant, declare it in its migration.toml: [expect] {declaration}",
     ),
     "T335": Message(
         condition="After going back, {migration} left the databases different from before: {differences}.",
@@ -486,6 +486,16 @@ MESSAGES: dict[str, Message] = {
         condition="{migration} is irreversible, and did not pass its verification: {problem}.",
         effect="Nothing was taken back: what was applied stands, and the run stays in remote_applied.",
         next_step="Put right what is named, then run 'twinstep resume'; or keep it as it is with 'twinstep verify --accept'.",
+    ),
+    "T342": Message(
+        condition="Rows of {table} that refer to rows that are not there cannot be set aside: {problem}.",
+        effect="The change was not committed; every row is still there.",
+        next_step="Mend or remove those rows first, then run 'twinstep migrate' again.",
+    ),
+    "T347": Message(
+        condition="{migration} would take away or change what it does not declare: {losses}.",
+        effect="The change was not committed; everything is still there, as it was.",
+        next_step="Correct the migration; or, where it is meant, declare it in its migration.toml: [expect] {declaration}",
     ),
     # T35x: the dry run
     "T350": Message(

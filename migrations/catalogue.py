@@ -47,7 +47,8 @@ class CatalogueObject:
 
 @frozen(kw_only=True)
 class Changes:
-    """What one side's change did, counted from the catalogue before and after. `rows` is the change per table."""
+    """What one side's change did, counted from the catalogue before and after. `rows` is the change per table,
+    `rows_quarantined` how many rows and references of it were set aside; `findings` are worth knowing and no failure."""
 
     indexes_added: int = 0
     indexes_dropped: int = 0
@@ -60,6 +61,7 @@ class Changes:
     objects_changed: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(factory=dict)
     rows_quarantined: Mapping[str, int] = field(factory=dict)
+    findings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """The numbers and names, as they go into the log."""
@@ -75,6 +77,7 @@ class Changes:
             "objects_changed": list(self.objects_changed),
             "rows": dict(self.rows),
             "rows_quarantined": dict(self.rows_quarantined),
+            "findings": list(self.findings),
         }
 
 
@@ -202,6 +205,10 @@ class Catalogue:
     def digests(self) -> dict[str, str]:
         """As they go into a fingerprint."""
         return {key: found.digest for key, found in sorted(self.objects.items())}
+
+    def with_rows(self, rows: Mapping[str, int]) -> Catalogue:
+        """The same, with these numbers of rows."""
+        return evolve(self, rows=rows)
 
     def touched_until(self, after: Catalogue) -> list[str]:
         """The keys of all objects that were made, dropped or changed between this look and `after`."""

@@ -88,10 +88,13 @@ class RemoteOptions:
 
 @frozen(kw_only=True)
 class Expectation:
-    """`[expect]`: what may disappear or change. `rows_removed` names tables, `columns_changed` "table.column"."""
+    """`[expect]`: what may disappear or change on the local side. `rows_removed` and `definitions_changed` name tables,
+    `columns_changed` "table.column", `objects_removed` what is dropped or made otherwise, such as "index idx_notes"."""
 
     rows_removed: tuple[str, ...] = ()
     columns_changed: tuple[str, ...] = ()
+    objects_removed: tuple[str, ...] = ()
+    definitions_changed: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

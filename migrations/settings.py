@@ -83,6 +83,8 @@ def _settings(top: _Reader) -> Settings:
         expect=Expectation(
             rows_removed=expect.get("rows_removed", _texts, ()),
             columns_changed=expect.get("columns_changed", _columns, ()),
+            objects_removed=expect.get("objects_removed", _texts, ()),
+            definitions_changed=expect.get("definitions_changed", _texts, ()),
         ),
         queries=tuple(_query(reader) for reader in top.tables("query")),
     )

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from ..events.errors import Blocked, DefinitionError, Refused, TwinstepError
 from ..events.types import Json
 from ..stores.backups import Backup, BackupFolder
@@ -38,10 +40,12 @@ from ..stores.local_connection import (
 from ..stores.seam import Probe, no_probe
 from ..stores.sqlite_errors import is_busy, primary_code
 from . import sqlite_ledger as sql
-from .catalogue import Catalogue, Changes, Fingerprint, Schema
+from .accounting.accounting import accounting, attach_image
+from .catalogue import Changes, Fingerprint, Schema
 from .definition import Query, SideName, StepFunction, name_of
 from .kept import Kept
 from .ledger import DECLARED, HEAD, LedgerRow, SideLedger
+from .quarantined import sign
 from .script import CompiledStep
 from .sql import Statement
 from .sqlite_catalogue import (
@@ -98,6 +102,8 @@ class SQLiteTarget:
         self._writer: sqlite3.Connection | None = None
         self._held: str | None = None
         self._backed_up: str | None = None
+        self._backup: Backup | None = None
+        self._looked: tuple[str, Fingerprint] | None = None
 
     @property
     def held(self) -> str | None:
@@ -142,7 +148,10 @@ class SQLiteTarget:
     def look(self, work: SideWork, *, content: bool) -> Fingerprint:
         """Schema and marks; with `content`, rows and their digests."""
         with self._asking() as connection:
-            return read_fingerprint(connection, content=content)
+            found = read_fingerprint(connection, content=content)
+        if content and self._held is not None:
+            self._looked = (self._held, found)
+        return found
 
     def schema(self, schemas: Sequence[str]) -> Schema:
         """Objects and marks."""
@@ -166,7 +175,7 @@ class SQLiteTarget:
         """Copy the last committed state from beside the lock, and prove the copy."""
         self.hold()
         backup = self._backups.back_up(self._path, holder=self._writer, on_connect=self._on_connect, probe=self._probe)
-        self._backed_up = self._held
+        self._backed_up, self._backup = self._held, backup
         return {**backup.to_json(), "verified": True}
 
     def apply(self, order: Order) -> Changes:
@@ -279,33 +288,33 @@ class SQLiteTarget:
         broken = foreign_key_violations(connection)
         noted = note(connection)
         (unit,) = order.work.script.units
-        self._run(connection, unit.up, order.work, "T331")
-        if order.work.limits.user_version_to is not None:
-            connection.execute(f"PRAGMA main.user_version = {order.work.limits.user_version_to:d}")
-        after = read_catalogue(connection)
-        self._account(connection, order.work, before, after, broken)
-        content = read_fingerprint(connection).to_text()
-        row = up_row(order, 1, token=self._held or "", before=noted, content=content)
+        limits = order.work.limits
+        look, image = self._as_it_was(connection)
+        with accounting(connection, before=look, rows=before.rows, image=image) as account:
+            self._run(connection, unit.up, order.work, "T331")
+        set_aside = sign(connection, migration=order.migration, run_id=order.run)
+        changed = read_fingerprint(connection)
+        findings = account.settle(limits, changed, migration=order.migration, run=order.run)
+        self._refuse_broken(connection, order.work, broken)
+        content = changed
+        if limits.user_version_to is not None:
+            connection.execute(f"PRAGMA main.user_version = {limits.user_version_to:d}")
+            content = evolve(changed, marks={**changed.marks, "user_version": limits.user_version_to})
+        row = up_row(order, 1, token=self._held or "", before=noted, content=content.to_text())
         sql.write(connection, (self._head(order), row))
-        return before.changes_to(after)
+        changes = before.changes_to(read_catalogue(connection, count_rows=False).with_rows(changed.rows))
+        return evolve(changes, rows_quarantined=set_aside, findings=findings)
 
-    def _account(
-        self,
-        connection: sqlite3.Connection,
-        work: SideWork,
-        before: Catalogue,
-        after: Catalogue,
-        broken: Counter[ForeignKeyViolation],
-    ) -> None:
-        """What the change may not do without saying so. Raises Refused: T333 broken references, T334 rows that are gone."""
-        declared = {name.lower() for name in work.limits.rows_removed}
-        losses = [
-            f"{table} had {count} rows, would have {after.rows[table]}"
-            for table, count in before.rows.items()
-            if table.lower() not in declared and after.rows.get(table, count) < count
-        ]
-        if losses:
-            raise Refused("T334", migration=work.migration, losses="; ".join(losses))
+    def _as_it_was(self, connection: sqlite3.Connection) -> tuple[Fingerprint | None, Path | None]:
+        """What the change is held against: the look taken under this lock, and the backup made under it, attached."""
+        look = self._looked[1] if self._looked is not None and self._looked[0] == self._held else None
+        if self._backup is None or self._backed_up != self._held:
+            return look, None
+        attach_image(connection, self._backup.path)
+        return look, self._backup.path
+
+    def _refuse_broken(self, connection: sqlite3.Connection, work: SideWork, broken: Counter[ForeignKeyViolation]) -> None:
+        """Raise Refused (T333) where references are broken that were not before."""
         newly = foreign_key_violations(connection) - broken
         if newly:
             examples = ", ".join(

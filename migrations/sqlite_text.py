@@ -99,3 +99,10 @@ def normal_form(sql: str) -> str:
             del pieces[-3:]
             before = pieces[-1] if pieces else ""
     return " ".join(pieces)
+
+
+def in_main(kind: str, text: str) -> str:
+    """The stored text of an index, trigger or view, naming the database; SQLite stores it without that again."""
+    found = meaning(text)
+    name = found[next(place for place, token in enumerate(found) if token.word == kind) + 1]
+    return f"{text[: name.start]}main.{text[name.start :]}"

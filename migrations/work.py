@@ -43,6 +43,8 @@ class Limits:
     schemas: tuple[str, ...] = field(default=("public",), converter=_names)
     rows_removed: tuple[str, ...] = field(default=(), converter=_names)
     columns_changed: tuple[str, ...] = field(default=(), converter=_names)
+    objects_removed: tuple[str, ...] = field(default=(), converter=_names)
+    definitions_changed: tuple[str, ...] = field(default=(), converter=_names)
 
     def to_json(self) -> dict[str, Json]:
         """As it lies in RunStarted."""
@@ -55,6 +57,8 @@ class Limits:
             "schemas": list(self.schemas),
             "rows_removed": list(self.rows_removed),
             "columns_changed": list(self.columns_changed),
+            "objects_removed": list(self.objects_removed),
+            "definitions_changed": list(self.definitions_changed),
         }
 
 
@@ -158,6 +162,8 @@ def _limits(migration: Migration, side: SideName) -> Limits:
             timeout_seconds=local.timeout_seconds,
             rows_removed=expect.rows_removed,
             columns_changed=expect.columns_changed,
+            objects_removed=expect.objects_removed,
+            definitions_changed=expect.definitions_changed,
         )
     remote = migration.remote_options
     return Limits(

@@ -36,3 +36,12 @@ def explain(connection: sqlite3.Connection, explanation: Explanation) -> None:
     explained: list[Explanation] | None = getattr(connection, "explained", None)
     if explained is not None:
         explained.append(explanation)
+
+
+def start_listening(connection: sqlite3.Connection) -> tuple[list[Explanation], set[tuple[str, str]]]:
+    """The list that explanations are left in, and the set of the columns that statements update by name; empty from now on."""
+    explained: list[Explanation] = getattr(connection, "explained", [])
+    updated: set[tuple[str, str]] = getattr(connection, "updated", set())
+    explained.clear()
+    updated.clear()
+    return explained, updated

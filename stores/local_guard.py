@@ -28,6 +28,8 @@ FORBIDDEN = {
 
 # What says which steps stand is for no step to change.
 LEDGER = "twinstep_ledger"
+# Rows are set aside by steps; what is there is put back by Twinstep.
+QUARANTINE = "twinstep_quarantine"
 CHANGING = frozenset(
     {
         sqlite3.SQLITE_INSERT,
@@ -56,6 +58,10 @@ class Guard:
             return self._deny(FORBIDDEN[action].format(first=first))
         if LEDGER in (first, second) and action in CHANGING:
             return self._deny("to change Twinstep's ledger")
+        if QUARANTINE in (first, second) and action in CHANGING and action != sqlite3.SQLITE_INSERT:
+            return self._deny("to change what lies in quarantine")
+        if action == sqlite3.SQLITE_UPDATE and trigger is None and isinstance(self._connection, LocalConnection):
+            self._connection.updated.add((str(first), str(second)))
         # In a rollback journal's transaction OFF or MEMORY is accepted until the first write, and then ROLLBACK undoes nothing.
         if action == sqlite3.SQLITE_PRAGMA and first is not None and first.lower() == "journal_mode" and second is not None:
             return self._deny("to change the journal mode")
@@ -89,6 +95,8 @@ class LocalConnection(sqlite3.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.explained: list[Explanation] = []
+        # Table and column of each UPDATE that a guarded statement names itself; those of triggers are not among them.
+        self.updated: set[tuple[str, str]] = set()
 
     def close(self) -> None:
         if self.guard is not None:

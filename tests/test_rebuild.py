@@ -17,8 +17,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from twinstep.events.errors import DefinitionError, Refused, TwinstepError
+from twinstep.migrations.create_table import CreateTable
 from twinstep.migrations.rebuild import ForeignKey, rebuild_table
-from twinstep.migrations.rebuild.create_table import CreateTable
 from twinstep.migrations.sqlite_catalogue import (
     foreign_key_violations,
     integrity_problems,
@@ -70,7 +70,7 @@ def refusal(connection: sqlite3.Connection, table: str, *add: ForeignKey, drop: 
     before = everything(connection)
     connection.execute("BEGIN IMMEDIATE")
     with pytest.raises((DefinitionError, Refused)) as caught:
-        rebuild_table(connection, table, add_foreign_keys=add, drop_foreign_keys=drop)
+        rebuild_table(connection, table, add_foreign_keys=add, drop_foreign_keys=drop, violations="refuse")
     assert everything(connection) == before
     connection.execute("COMMIT")
     assert everything(connection) == before

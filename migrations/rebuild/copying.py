@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...events.errors import Refused
+from ..sqlite_table import Table, run
 from ..sqlite_text import quoted
-from .table import Table, run
 
 NAMED_ROWS = 5
 # SQLite limits the depth of an expression to 1 000: a table with 2 000 columns is compared in several passes.

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from ...events.errors import Refused
-from ..sqlite_text import meaning, normal_form, quoted
-from .create_table import CreateTable
-from .table import Table, read_table, run
+from ..create_table import CreateTable
+from ..sqlite_table import Table, read_table, run
+from ..sqlite_text import in_main, normal_form, quoted
 
 # Kind and name of an object, to the table that it is of and its text.
 SchemaTexts: TypeAlias = "Mapping[tuple[str, str], tuple[str, str | None]]"
@@ -29,7 +29,7 @@ def take_place(driver: sqlite3.Connection, old: Table, new: Table) -> None:
             _rename(driver, new, old.name)
         # Now, not before the copy: an index that is filled row by row takes five times as long.
         for kind, _, text in old.dependents:
-            run(driver, _in_main(kind, text))
+            run(driver, in_main(kind, text))
 
 
 def schema_texts(driver: sqlite3.Connection, table: str) -> SchemaTexts:
@@ -95,10 +95,3 @@ def _rename_by_hand(driver: sqlite3.Connection, new: Table, name: str) -> None:
         run(driver, f"PRAGMA main.schema_version = {version + 1}")
     finally:
         run(driver, "PRAGMA writable_schema = OFF")
-
-
-def _in_main(kind: str, text: str) -> str:
-    """The stored text of an index or trigger, naming the database; SQLite stores it without that again."""
-    found = meaning(text)
-    name = found[next(place for place, token in enumerate(found) if token.word == kind) + 1]
-    return f"{text[: name.start]}main.{text[name.start :]}"

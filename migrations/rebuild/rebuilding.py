@@ -15,22 +15,25 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from attrs import evolve
 
 from ...events.errors import DefinitionError, Refused
+from ..create_table import CreateTable, DeclaredKey, ForeignKey
+from ..quarantine import set_aside
 from ..sqlite_catalogue import ForeignKeyViolation, foreign_key_violations, plain_rows
+from ..sqlite_table import Table, describe, read_table, run
 from ..sqlite_text import fold, quoted
 from .copying import NAMED_ROWS, fill, rows_named
-from .create_table import CreateTable, DeclaredKey, ForeignKey
 from .placing import refuse_unless_unchanged, schema_texts, take_place
-from .table import Table, describe, read_table, run
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["ForeignKey", "rebuild_table"]
+__all__ = ["ForeignKey", "Violations", "rebuild_table"]
+
+Violations: TypeAlias = Literal["quarantine", "refuse"]
 
 _KEYS = """
     SELECT id, "table", "from", "to", on_delete, on_update FROM pragma_foreign_key_list(?, 'main') ORDER BY id, seq
@@ -44,6 +47,7 @@ def rebuild_table(
     *,
     add_foreign_keys: Iterable[ForeignKey] = (),
     drop_foreign_keys: Iterable[ForeignKey] = (),
+    violations: Violations = "quarantine",
 ) -> None:
     """Give the table these foreign keys and take those from it, with one copy of its rows; all else stays as it is.
 
@@ -60,6 +64,7 @@ def rebuild_table(
     driver = _driver_connection(connection)
     with plain_rows(driver):
         _refuse_unless_ready(driver)
+        broken = foreign_key_violations(driver)
         old = read_table(driver, table)
         added = tuple(add_foreign_keys)
         wanted = _edited(driver, old, added, tuple(drop_foreign_keys))
@@ -68,13 +73,14 @@ def rebuild_table(
         try:
             _refuse_unless_wanted(driver, old, new)
             fill(driver, old, new)
-            if added:
-                _refuse_new_violations(driver, old, new)
+            refused = bool(added) and _breaks_a_key(driver, old, new, refuse=violations == "refuse")
         except Refused:
             run(driver, f"DROP TABLE {new.sql_name}")
             raise
         take_place(driver, old, new)
         refuse_unless_unchanged(driver, old, wanted, before)
+        if refused:
+            set_aside(driver, broken)
 
 
 def _driver_connection(connection: Connection | sqlite3.Connection) -> sqlite3.Connection:
@@ -161,11 +167,14 @@ def _refuse_unless_wanted(driver: sqlite3.Connection, old: Table, new: Table) ->
         raise Refused("T317", table=old.name, problem="the keys of the new table are not the wanted ones")
 
 
-def _refuse_new_violations(driver: sqlite3.Connection, old: Table, new: Table) -> None:
-    """Asked of the new table while the old one still stands, to which its keys to itself refer: the rows are the same."""
+def _breaks_a_key(driver: sqlite3.Connection, old: Table, new: Table, *, refuse: bool) -> bool:
+    """Whether rows break a key that is new; with `refuse`, raise for it (T314).
+
+    Asked of the new table while the old one still stands, to which its keys to itself refer: the rows are the same.
+    """
     now = foreign_key_violations(driver, tables=(new.name,))
     if not now:
-        return
+        return False
     if ForeignKeyViolation(table=new.name) in now:
         raise Refused("T315", table=old.name)
     ours = Counter({evolve(found, table=old.name): count for found, count in now.items()})
@@ -173,13 +182,14 @@ def _refuse_new_violations(driver: sqlite3.Connection, old: Table, new: Table) -
     by_key: dict[tuple[str, tuple[str, ...]], Counter[int | None]] = {}
     for found, count in ours.items():
         by_key.setdefault((found.parent, found.columns), Counter())[found.rowid] += count
-    if by_key:
+    if by_key and refuse:
         problems = [
             f"{rows.total()} by the key ({', '.join(columns)}) to {parent}, the first are "
             + "; ".join(_violating_rows(driver, old, new, columns, sorted(rowid for rowid in rows if rowid is not None)))
             for (parent, columns), rows in sorted(by_key.items())
         ]
         raise Refused("T314", table=old.name, problem=", and ".join(problems), rows=ours.total())
+    return bool(by_key)
 
 
 def _violating_rows(

@@ -105,6 +105,10 @@ def _forward(copy: Copy, part: Part, told: PartRehearsal, applied: list[_Applied
     with _effect(told, effect):
         target.apply(part.order)
     held.append(time.perf_counter() - began)
+    if all(unit.down is not None for unit in work.script.units):
+        # It was what the change was held against; the way back has steps of its own.
+        copy.forget(backup)
+        backup = None
     if told.faults:
         copy.forget(backup)
         return

@@ -138,14 +138,14 @@ class _Copy:
         return look
 
     def back_up(self, part: Part, told: PartRehearsal) -> Mapping[str, Json] | None:
-        """Make and prove the backup as the real run does. It is kept for going back only where there is no other way."""
+        """Make and prove the backup as the real run does."""
         size = _size(self._file)
         # Each migration keeps a backup of its own; while one is made, its trial lies beside it.
         self.backup_bytes = self.kept_bytes + 2 * size + MARGIN_BYTES
         self.kept_bytes += size
         self.measured = True
         try:
-            backup = self.target.back_up(part.order)
+            return self.target.back_up(part.order)
         except Blocked as error:
             if error.code != "T231":
                 raise
@@ -154,10 +154,6 @@ class _Copy:
                 raise Blocked("T231", folder=folder, needed=self.backup_bytes, free=self._free_before) from error
             told.omit("the backup", "there is room for the real one, but not for one beside the copy that the rehearsal uses")
             return None
-        if any(unit.down is None for unit in part.order.work.script.units):
-            return backup
-        self.forget(backup)
-        return None
 
     def forget(self, backup: Mapping[str, Json] | None) -> None:
         if backup is not None:

@@ -1,7 +1,7 @@
 """One ordinary table of SQLite as `rebuild_table` needs to know it: its text, columns, rowid, and what hangs on it.
 
 Only reads; what SQLite can tell (which columns are generated, whether a primary key is the rowid) is asked of SQLite and not
-of the text. Read next: `rebuilding.py`.
+of the text. Read next: `rebuild/`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sqlite3
 
 from attrs import frozen
 
-from ...events.errors import DefinitionError
-from ..sqlite_text import fold, quoted
+from ..events.errors import DefinitionError
 from .create_table import CreateTable
+from .sqlite_text import fold, quoted
 
 _COLUMNS = """
     SELECT name, pk, hidden IN (2, 3), type, "notnull", dflt_value, hidden FROM pragma_table_xinfo(?, 'main') ORDER BY cid
@@ -25,11 +25,12 @@ _DEPENDENTS = """
 
 @frozen(kw_only=True)
 class Column:
-    """A column; `declared` is all else that SQLite says about it, to compare."""
+    """A column; `required` is NOT NULL, `declared` is all that SQLite says about it, to compare."""
 
     name: str
     key_position: int
     generated: bool
+    required: bool
     declared: tuple[object, ...]
 
 
@@ -94,11 +95,24 @@ def read_table(driver: sqlite3.Connection, table: str) -> Table:
     return describe(driver, name, text)
 
 
+def read_any_table(driver: sqlite3.Connection, table: str) -> Table:
+    """The same for a table of that very name which is known to be an ordinary one."""
+    query = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE"
+    name, sql = driver.execute(query, (table,)).fetchone()
+    return describe(driver, name, CreateTable(sql))
+
+
 def describe(driver: sqlite3.Connection, name: str, text: CreateTable) -> Table:
     """What SQLite says about the table, which has this text."""
     columns = tuple(
-        Column(name=column, key_position=position, generated=bool(generated), declared=(column, position, *declared))
-        for column, position, generated, *declared in driver.execute(_COLUMNS, (name,)).fetchall()
+        Column(
+            name=column,
+            key_position=position,
+            generated=bool(generated),
+            required=bool(required),
+            declared=(column, position, kind, required, *declared),
+        )
+        for column, position, generated, kind, required, *declared in driver.execute(_COLUMNS, (name,)).fetchall()
     )
     origins = [origin for (origin,) in driver.execute("SELECT origin FROM pragma_index_list(?, 'main')", (name,)).fetchall()]
     key = [column.name for column in columns if column.key_position]
@@ -118,6 +132,6 @@ def describe(driver: sqlite3.Connection, name: str, text: CreateTable) -> Table:
     )
 
 
-def run(driver: sqlite3.Connection, statement: str, *values: str | int) -> None:
+def run(driver: sqlite3.Connection, statement: str, *values: str | int | float | bytes | None) -> None:
     """Run one statement to its end: one left half-way would keep its table locked."""
     driver.execute(statement, values).fetchall()

@@ -1,19 +1,19 @@
 """Editing the CREATE TABLE text that SQLite stores, so that everything not asked for stays as it was, character by character.
 
 The text is never taken apart and written anew: a column's type, default, CHECK or comment that is not understood cannot be
-lost that way. Only spans are cut out and put in; `rebuilding.py` compares SQLite's own reading of the result afterwards.
+lost that way. Only spans are cut out and put in; `rebuild/` compares SQLite's own reading of the result afterwards.
 
-No database here. Read next: `rebuilding.py`.
+No database here. Read next: `rebuild/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import Attribute, Factory, field, frozen
 
-from ...events.errors import DefinitionError
-from ..sqlite_text import Token, fold, meaning, quoted
+from ..events.errors import DefinitionError
+from .sqlite_text import Token, fold, meaning, normal_form, quoted
 
 ACTIONS = ("NO ACTION", "RESTRICT", "SET NULL", "SET DEFAULT", "CASCADE")
 
@@ -80,6 +80,18 @@ class DeclaredKey:
     spans: tuple[tuple[int, int], ...]
 
 
+# The words that a constraint of the table begins with; a column of that name is quoted.
+_CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})
+
+
+@frozen(kw_only=True)
+class Item:
+    """One column's definition, or constraints of the table (then `column` is empty), as tokens of the text."""
+
+    column: str
+    tokens: tuple[Token, ...]
+
+
 def _read(table: CreateTable) -> tuple[Token, ...]:
     found = tuple(meaning(table.sql))
     if [token.word for token in found[:2]] != ["create", "table"] or len(found) < 6 or found[3].word != "(":
@@ -102,6 +114,42 @@ class CreateTable:
     def without_rowid(self) -> bool:
         """Whether the table has no rowids."""
         return "without" in {token.word for token in self._found[self._close :]}
+
+    @property
+    def options(self) -> frozenset[str]:
+        """What stands behind the columns: "strict", "without rowid"."""
+        words = {token.word for token in self._found[self._close :]}
+        return frozenset({"strict"} & words) | ({"without rowid"} if "without" in words else frozenset())
+
+    def items(self) -> tuple[Item, ...]:
+        """What stands between the commas, in order: the columns first, then what are constraints of the table."""
+        found, close, depth, start, items = self._found, self._close, 0, 4, list[Item]()
+        for at in range(4, close + 1):
+            word = found[at].word
+            if (depth == 0 and word == ",") or at == close:
+                column = "" if found[start].word in _CONSTRAINTS else found[start].name
+                items.append(Item(column=column, tokens=found[start:at]))
+                start = at + 1
+            depth += (word == "(") - (word == ")")
+        return tuple(items)
+
+    def promises(self) -> Iterator[str]:
+        """What the text promises of the rows and SQLite does not list: CHECKs, collations, AUTOINCREMENT, options."""
+        for item in self.items():
+            depth = 0
+            for at, token in enumerate(item.tokens):
+                if depth == 0 and token.word == "check":
+                    end = _closing(item.tokens, at + 1)
+                    yield f"CHECK {self._between(item.tokens[at + 1], item.tokens[end])}"
+                elif depth == 0 and token.word == "collate" and item.column:
+                    yield f"COLLATE {fold(item.tokens[at + 1].name)} of {fold(item.column)}"
+                elif depth == 0 and token.word == "autoincrement":
+                    yield f"AUTOINCREMENT of {fold(item.column)}"
+                depth += (token.word == "(") - (token.word == ")")
+        yield from (option.upper() for option in sorted(self.options))
+
+    def _between(self, first: Token, last: Token) -> str:
+        return normal_form(self.sql[first.start : last.end])
 
     @property
     def names_itself(self) -> bool:

@@ -1,0 +1,363 @@
+"""One change accounted for, inside its transaction and before it commits: what it took away must have been declared.
+
+Before the steps: what there is, what the tables promise, which views and triggers work. While they run: what they name
+themselves. Afterwards each table, row by row where its digest or columns are other than before, each object, each mark. What
+neither the statements named, nor a helper explained, nor [expect] declares is a loss, and all losses are named in one refusal.
+
+UPDATE explains new values of the columns that it names, as long as they are of the same kind. DELETE and DROP TABLE explain
+no row that is gone: a statement that removes too much says so just as well.
+
+Only reads; the before-image is the backup, attached read-only. Read next: `loss.py`, `rows.py`, `said.py`, `structure.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from ...stores.explanation import Explanation, start_listening
+from ..catalogue import Fingerprint
+from ..quarantined import Quarantined, read_quarantined
+from ..sqlite_catalogue import plain_rows
+from ..sqlite_text import fold, normal_form, quoted
+from ..work import Limits
+from .loss import Loss, examples, refusal
+from .rows import BEFORE, Lost, Pair, compare
+from .said import Said
+from .structure import Structure, read_structure
+
+_OBJECTS = r"""
+    SELECT type, name, tbl_name, rootpage, coalesce(sql, '') FROM main.sqlite_schema
+    WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE 'twinstep\_%' ESCAPE '\' ORDER BY rowid
+"""
+_STATISTICS = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_stat1'"
+_SEQUENCES = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'"
+
+
+@frozen(kw_only=True)
+class _Object:
+    kind: str
+    name: str
+    table: str
+    page: int
+    sql: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, fold(self.name)
+
+    @property
+    def named(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@frozen(kw_only=True)
+class _Look:
+    """One look at everything that can be lost but the rows."""
+
+    objects: Mapping[tuple[str, str], _Object]
+    tables: Mapping[str, Structure]
+    sequences: Mapping[str, int]
+    statistics: frozenset[str]
+    working: frozenset[str]
+    user_version: int
+
+
+@define
+class Accounting:
+    """What was there before, and what the statements have said since."""
+
+    _driver: sqlite3.Connection
+    _before: _Look
+    _rows: Mapping[str, int]
+    _digests: Mapping[str, str]
+    _image: Path | None
+    _explained: Sequence[Explanation]
+    _updated: Set[tuple[str, str]]
+    said: Said = field(factory=Said)
+
+    def settle(self, limits: Limits, after: Fingerprint, *, migration: str, run: str) -> tuple[str, ...]:
+        """Return the findings, or raise Refused (T334, T347) naming every loss."""
+        with plain_rows(self._driver):
+            settled = _Settling(self, limits, after, run)
+            losses = [*settled.objects(), *settled.tables(), *settled.sequences(), *settled.version()]
+            if losses:
+                raise refusal(migration, losses)
+            return tuple(settled.findings())
+
+
+@contextmanager
+def accounting(
+    driver: sqlite3.Connection, *, before: Fingerprint | None, rows: Mapping[str, int], image: Path | None
+) -> Iterator[Accounting]:
+    """Look now, and listen to what runs inside. `image` is the backup; without it values are only compared by digest.
+
+    `before` is a look with digests that was taken under this lock, None where there is none.
+    """
+    with plain_rows(driver):
+        look = _look(driver)
+    digests = before.content if before is not None else {}
+    explained, updated = start_listening(driver)
+    account = Accounting(
+        driver=driver, before=look, rows=rows, digests=digests, image=image, explained=explained, updated=updated
+    )
+    driver.set_trace_callback(account.said.hear)
+    try:
+        yield account
+    finally:
+        driver.set_trace_callback(None)
+
+
+class _Settling:
+    """The comparison; each part yields the losses of one kind."""
+
+    def __init__(self, account: Accounting, limits: Limits, after: Fingerprint, run: str) -> None:
+        self._driver = account._driver
+        self._before, self._said = account._before, account.said
+        self._account = account
+        self._limits = limits
+        self._after = after
+        self._now = _look(self._driver)
+        self._explained = account._explained
+        self._set_aside = [each for each in read_quarantined(self._driver) if each.run == run]
+        self._rows_removed = set(map(fold, limits.rows_removed))
+        self._columns_changed = set(map(fold, limits.columns_changed))
+        self._definitions_changed = set(map(fold, limits.definitions_changed))
+        self._objects_removed = {" ".join(name.split()).lower() for name in limits.objects_removed}
+        self._remade = {name for name in self._before.tables if self._was_remade(name)}
+
+    # Objects
+
+    def objects(self) -> Iterator[Loss]:
+        """Indexes, triggers and views that are gone, other than they were, or do not work any more; and whole tables."""
+        for key, old in self._before.objects.items():
+            declared = {old.named.lower(), old.name.lower()} & self._objects_removed
+            if declared or self._is_explained(old):
+                continue
+            new = self._now.objects.get(key if old.kind != "table" else ("table", self._said.now(old.name)))
+            if new is None:
+                sentence = self._gone(old)
+                if sentence:
+                    yield Loss(sentence=sentence, key="objects_removed", value=old.named)
+            elif old.kind != "table" and self._is_other(old, new):
+                yield Loss(sentence=f"{old.named} has another definition", key="objects_removed", value=old.named)
+        for named in sorted(self._before.working - self._now.working):
+            if named in self._still_there() and named.lower() not in self._objects_removed:
+                yield Loss(sentence=f"{named} does not work any more", key="objects_removed", value=named)
+
+    def _gone(self, old: _Object) -> str:
+        """The sentence for what is not there any more; empty where the statements named it, and meant it."""
+        said = old.key in self._said.dropped
+        if old.kind == "table":
+            return "" if said or self._alias_dropped(old.name) else f"{old.named} is gone"
+        table = fold(old.table)
+        if (
+            old.kind != "view"
+            and ("table", self._said.now(old.table)) not in self._now.objects
+            and (("table", table) in self._before.objects)
+        ):
+            return ""  # it went with its table
+        if said and (old.kind == "view" or table not in self._remade):
+            return ""
+        why = f", which was on {old.table}, made anew" if table in self._remade else ""
+        return f"{old.named}{why} is gone"
+
+    def _alias_dropped(self, name: str) -> bool:
+        return ("table", self._said.now(name)) in self._said.dropped
+
+    def _is_other(self, old: _Object, new: _Object) -> bool:
+        if normal_form(old.sql) == normal_form(new.sql) or self._said.renamed_anything:
+            return False
+        return not (old.key in self._said.dropped and fold(old.table) not in self._remade)
+
+    def _is_explained(self, old: _Object) -> bool:
+        return any(old.named.lower() in {name.lower() for name in each.objects_removed} for each in self._explained)
+
+    def _still_there(self) -> set[str]:
+        return {found.named for found in self._now.objects.values()}
+
+    def _was_remade(self, name: str) -> bool:
+        """Whether the table of that name is another one than before, made by hand."""
+        old, new = self._before.objects["table", name], self._now.objects.get(("table", self._said.now(name)))
+        if new is None or self._explains(name) is not None:
+            return False
+        return old.page != new.page or ("table", name) in self._said.dropped
+
+    def _explains(self, name: str) -> Explanation | None:
+        return next((each for each in self._explained if fold(each.table) == name and each.definition_changed), None)
+
+    # Tables
+
+    def tables(self) -> Iterator[Loss]:
+        """Columns, promises and rows of each ordinary table; rows of those that are gone."""
+        for name, old in self._before.tables.items():
+            new = self._now.tables.get(self._said.now(name))
+            if new is None:
+                if self._account._rows.get(old.name) and name not in self._rows_removed:
+                    count = self._account._rows[old.name]
+                    yield _rows_gone(old.name, f"{old.name} had {count} rows, and is gone")
+                continue
+            columns = self._columns(name, old, new)
+            yield from self._columns_gone(name, old, columns)
+            if name not in self._definitions_changed and self._explains(name) is None:
+                yield from self._promises(name, old, new)
+            yield from self._contents(name, old, new, columns)
+
+    def _columns(self, name: str, old: Structure, new: Structure) -> dict[str, str]:
+        """The columns that are there before and after, the old name to the new one."""
+        renamed: dict[str, str] = {}
+        for each in self._explained:
+            if fold(each.table) == name:
+                renamed |= {fold(was): fold(now) for was, now in each.columns_renamed.items()}
+        pairs = {column: renamed.get(column, self._said.column_now(name, column)) for column in old.columns}
+        return {column: now for column, now in pairs.items() if now in new.columns}
+
+    def _columns_gone(self, name: str, old: Structure, columns: Mapping[str, str]) -> Iterator[Loss]:
+        explained = {fold(column) for each in self._explained if fold(each.table) == name for column in each.columns_removed}
+        explained |= {column for table, column in self._said.columns_dropped if table in (name, self._said.now(name))}
+        for column in old.columns:
+            full = f"{name}.{column}"
+            if column in columns or column in explained or full in self._columns_changed:
+                continue
+            yield Loss(sentence=f"the column {old.name}.{old.columns[column]} is gone", key="columns_changed", value=full)
+
+    def _promises(self, name: str, old: Structure, new: Structure) -> Iterator[Loss]:
+        if self._said.renamed_anything or any(table == name for table, _ in self._said.columns_dropped):
+            return  # their texts name other columns now
+        for promise, count in (old.promises - new.promises).items():
+            times = f" ({count} times)" if count > 1 else ""
+            yield Loss(sentence=f"{old.name} has lost {promise}{times}", key="definitions_changed", value=old.name)
+
+    def _contents(self, name: str, old: Structure, new: Structure, columns: Mapping[str, str]) -> Iterator[Loss]:
+        digest = self._account._digests.get(old.name)
+        same_columns = list(old.columns) == list(new.columns) and old.name == new.name
+        if digest is not None and same_columns and digest == self._after.content.get(new.name):
+            return
+        set_aside = [each for each in self._set_aside if fold(each.table) == fold(new.name)]
+        if self._account._image is None:
+            yield from self._counted(name, old, new, set_aside)
+            return
+        compared = {was: now for was, now in columns.items() if was in old.stored and now in new.stored}
+        updated = self._updated(name, compared)
+        found = compare(self._driver, Pair(before=old, after=new, columns=compared, updated=updated), set_aside)
+        yield from self._lost(name, old, found)
+
+    def _updated(self, name: str, columns: Mapping[str, str]) -> frozenset[str]:
+        """The columns that a statement has changed by name, under whatever name the table bore at that time."""
+        now = self._said.now(name)
+        heard = {(fold(table), fold(column)) for table, column in self._account._updated}
+        named = {column for table, column in heard if table in (name, now) or self._said.now(table) == now}
+        return frozenset(was for was, column in columns.items() if {was, column} & named)
+
+    def _counted(self, name: str, old: Structure, new: Structure, set_aside: Sequence[Quarantined]) -> Iterator[Loss]:
+        """Without a before-image, the numbers alone."""
+        before, now = self._account._rows.get(old.name, 0), self._after.rows.get(new.name, 0)
+        if now + sum(each.kind == "row" for each in set_aside) < before and name not in self._rows_removed:
+            yield _rows_gone(old.name, f"{old.name} had {before} rows, would have {now}")
+
+    def _lost(self, name: str, old: Structure, found: Lost) -> Iterator[Loss]:
+        if found.rows and name not in self._rows_removed:
+            before = self._account._rows.get(old.name, 0)
+            now = self._after.rows.get(self._now.tables[self._said.now(name)].name, 0)
+            which = examples(found.named, found.rows)
+            yield _rows_gone(
+                old.name,
+                f"{old.name} had {before} rows, would have {now}; {found.rows} of them are not there any more: {which}",
+            )
+        explained = {fold(column) for each in self._explained if fold(each.table) == name for column in each.columns_changed}
+        for column, count in found.values.items():
+            full = f"{name}.{column}"
+            if full in self._columns_changed or column in explained:
+                continue
+            which = examples(found.changed[column], count)
+            sentence = f"{count} rows of {old.name} have another {old.columns[column]}: {which}"
+            yield Loss(sentence=sentence, key="columns_changed", value=full)
+
+    # Marks and statistics
+
+    def sequences(self) -> Iterator[Loss]:
+        """An AUTOINCREMENT that falls back gives numbers out twice."""
+        if "sqlite_sequence.seq" in self._columns_changed:
+            return
+        for name, mark in self._before.sequences.items():
+            now = self._said.now(name)
+            there = {fold(table): value for table, value in self._now.sequences.items()}
+            if now in self._now.tables and there.get(now, 0) < mark:
+                sentence = f"the AUTOINCREMENT of {name} falls from {mark} to {there.get(now, 0)}, and would give ids out again"
+                yield Loss(sentence=sentence, key="columns_changed", value="sqlite_sequence.seq")
+
+    def version(self) -> Iterator[Loss]:
+        """user_version is set by the definition or by a step, not by both in two ways."""
+        wanted, now = self._limits.user_version_to, self._now.user_version
+        if wanted is not None and now not in (self._before.user_version, wanted):
+            yield Loss(sentence=f"a step sets user_version to {now}, and [local] says {wanted}")
+
+    def findings(self) -> Iterator[str]:
+        """What is worth knowing and no loss."""
+        if not self._said.analyzed:
+            for table in sorted(self._before.statistics - self._now.statistics):
+                if self._said.now(table) in self._now.tables:
+                    yield f"the statistics of {table} are gone with the table that was made anew; ANALYZE gathers them again"
+
+
+def _rows_gone(table: str, sentence: str) -> Loss:
+    return Loss(sentence=sentence, key="rows_removed", value=table, rows=True)
+
+
+def attach_image(driver: sqlite3.Connection, image: Path) -> None:
+    """Have the before-image beside the database, to read. It stays until the connection is closed."""
+    driver.execute(f"ATTACH DATABASE ? AS {BEFORE}", (f"{image.as_uri()}?mode=ro&immutable=1",))
+
+
+def _look(driver: sqlite3.Connection) -> _Look:
+    shadows = {fold(row[1]) for row in driver.execute("PRAGMA main.table_list").fetchall() if row[2] == "shadow"}
+    found = [_Object(kind=k, name=n, table=t, page=p, sql=s) for k, n, t, p, s in driver.execute(_OBJECTS).fetchall()]
+    objects = {each.key: each for each in found if fold(each.table) not in shadows}
+    structures = {
+        fold(each.name): structure
+        for each in objects.values()
+        if each.kind == "table" and (structure := read_structure(driver, each.name, each.sql)) is not None
+    }
+    sequences: dict[str, int] = {}
+    if driver.execute(_SEQUENCES).fetchone():
+        rows = driver.execute("SELECT name, CAST(seq AS INTEGER) FROM main.sqlite_sequence").fetchall()
+        sequences = {name: number or 0 for name, number in rows if not name.startswith("twinstep_")}
+    statistics = frozenset[str]()
+    if driver.execute(_STATISTICS).fetchone():
+        statistics = frozenset(table for (table,) in driver.execute("SELECT DISTINCT tbl FROM main.sqlite_stat1").fetchall())
+    (version,) = driver.execute("PRAGMA main.user_version").fetchone()
+    return _Look(
+        objects=objects,
+        tables=structures,
+        sequences=sequences,
+        statistics=statistics,
+        working=frozenset(_working(driver, objects.values())),
+        user_version=version,
+    )
+
+
+def _working(driver: sqlite3.Connection, objects: Iterable[_Object]) -> Iterator[str]:
+    """The views that can be read, and the triggers whose table or view can be written to; nothing is run for it."""
+    for each in objects:
+        if each.kind == "view":
+            if _prepares(driver, f"SELECT * FROM main.{quoted(each.name)}"):
+                yield each.named
+        elif each.kind == "trigger":
+            columns = [name for (name,) in driver.execute("SELECT name FROM pragma_table_info(?)", (each.table,)).fetchall()]
+            target = f"main.{quoted(each.table)}"
+            sets = ", ".join(f"{quoted(name)} = {quoted(name)}" for name in columns)
+            writes = (f"DELETE FROM {target}", f"INSERT INTO {target} DEFAULT VALUES", f"UPDATE {target} SET {sets}")
+            if all(_prepares(driver, statement) for statement in writes):
+                yield each.named
+
+
+def _prepares(driver: sqlite3.Connection, statement: str) -> bool:
+    try:
+        driver.execute(f"EXPLAIN {statement}").fetchall()
+    except sqlite3.OperationalError:
+        return False
+    return True

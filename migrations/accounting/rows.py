@@ -1,0 +1,182 @@
+"""The rows of one table, held against the same table in the backup that was made under this very lock.
+
+Rows are found again by primary key, else by rowid, else counted as they are; what they hold is compared with its storage class
+and without collation, so that 1 and 1.0, or 'a' and 'A', are two values. Rows that are new are nobody's loss.
+
+Only reads. Read next: `accounting.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from attrs import field, frozen
+
+from ..quarantined import REFERENCE, ROW, Quarantined, exact_text
+from ..row_values import from_json, shown, to_json
+from ..sqlite_text import fold, quoted
+from .structure import Structure
+
+BEFORE = "twinstep_before"
+NAMED = 5
+# SQLite limits the depth of an expression and the number of columns of a result.
+_COLUMNS_A_PASS = 200
+
+
+@frozen(kw_only=True)
+class Pair:
+    """One table before and after. `columns` are those to compare, the old name to the new one, folded; of those in
+    `updated` (old names), which a statement has changed by name, only the kind of value is compared."""
+
+    before: Structure
+    after: Structure
+    columns: Mapping[str, str]
+    updated: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What a row is found again by: the primary key where all of it is still there, else the rowid; or nothing."""
+        primary = self.before.primary_key
+        if primary and all(column in self.columns for column in primary):
+            return primary
+        return ()
+
+    @property
+    def old(self) -> str:
+        return f"{BEFORE}.{quoted(self.before.name)}"
+
+    @property
+    def new(self) -> str:
+        return f"main.{quoted(self.after.name)}"
+
+
+@frozen(kw_only=True)
+class Lost:
+    """What is missing: rows, and per column (old names) how many of the others hold another value; with the first of each."""
+
+    rows: int = 0
+    named: tuple[str, ...] = ()
+    values: Mapping[str, int] = field(factory=dict)
+    changed: Mapping[str, tuple[str, ...]] = field(factory=dict)
+
+
+def compare(driver: sqlite3.Connection, pair: Pair, set_aside: Sequence[Quarantined]) -> Lost:
+    """What the table has lost, apart from what was set aside."""
+    if pair.key:
+        return _by(driver, pair, [(column, pair.columns[column]) for column in pair.key], set_aside)
+    if pair.before.rowid is not None and pair.after.rowid is not None:
+        found = _by(driver, pair, [(pair.before.rowid, pair.after.rowid)], set_aside)
+        if not (found.rows or found.values) or set_aside:
+            return found
+    # Without a key, rows that were copied by hand may bear other rowids: the same rows are still the same rows.
+    return _as_they_are(driver, pair)
+
+
+def _by(driver: sqlite3.Connection, pair: Pair, key: Sequence[tuple[str, str]], set_aside: Sequence[Quarantined]) -> Lost:
+    same_row = " AND ".join(f"n.{quoted(new)} IS o.{quoted(old)}" for old, new in key)
+    moved = {_key_of(each) for each in set_aside if each.kind == ROW}
+    missing = f"FROM {pair.old} o WHERE NOT EXISTS (SELECT 1 FROM {pair.new} n WHERE {same_row})"
+    rows = _count(driver, missing) - len(moved)
+    names = [old for old, _ in key]
+    named = tuple(_named(driver, names, missing, moved)) if rows > 0 else ()
+    joined = f"FROM {pair.old} o JOIN {pair.new} n ON {same_row}"
+    values, changed = {}, {}
+    for old, count in _differing(driver, pair, joined).items():
+        cleared = {_key_of(each) for each in set_aside if each.kind == REFERENCE and old in _columns(each)}
+        if count > len(cleared):
+            values[old] = count - len(cleared)
+            changed[old] = tuple(_changed(driver, pair, names, old, joined, cleared))
+    return Lost(rows=max(rows, 0), named=named, values=values, changed=changed)
+
+
+def _count(driver: sqlite3.Connection, rest: str) -> int:
+    (number,) = driver.execute(f"SELECT count(*) {rest}").fetchone()
+    return int(number)
+
+
+def _differing(driver: sqlite3.Connection, pair: Pair, joined: str) -> dict[str, int]:
+    """How many rows hold another value, per column that differs at all."""
+    found: dict[str, int] = {}
+    columns = list(pair.columns)
+    for first in range(0, len(columns), _COLUMNS_A_PASS):
+        some = columns[first : first + _COLUMNS_A_PASS]
+        sums = ", ".join(f"total({_differs(pair, column)})" for column in some)
+        counts = driver.execute(f"SELECT {sums} {joined}").fetchone()
+        found |= {column: int(count) for column, count in zip(some, counts, strict=True) if count}
+    return found
+
+
+def _differs(pair: Pair, column: str) -> str:
+    old, new = f"o.{quoted(column)}", f"n.{quoted(pair.columns[column])}"
+    if column in pair.updated:
+        # A new value of the same kind was meant; one of another kind, or none any more, is as likely a mistake.
+        return f"({old} IS NOT NULL AND typeof({old}) <> typeof({new}))"
+    # Plus and COLLATE BINARY: neither an affinity nor a collation may call two values equal.
+    return f"(typeof({old}) <> typeof({new}) OR +{old} IS NOT +{new} COLLATE BINARY)"
+
+
+def _named(driver: sqlite3.Connection, names: Sequence[str], rest: str, known: set[str]) -> Iterator[str]:
+    listed = ", ".join(f"o.{quoted(name)}" for name in names)
+    with exact_text(driver):
+        rows = driver.execute(f"SELECT {listed} {rest} LIMIT {NAMED + len(known)}").fetchall()
+    keys = [to_json(names, row) for row in rows]
+    yield from [shown(key) for key in keys if _folded(key) not in known][:NAMED]
+
+
+def _changed(
+    driver: sqlite3.Connection, pair: Pair, names: Sequence[str], column: str, joined: str, known: set[str]
+) -> Iterator[str]:
+    listed = ", ".join(f"o.{quoted(name)}" for name in names)
+    old, new = f"o.{quoted(column)}", f"n.{quoted(pair.columns[column])}"
+    query = f"SELECT {listed}, {old}, {new} {joined} WHERE {_differs(pair, column)} LIMIT {NAMED + len(known)}"
+    with exact_text(driver):
+        rows = driver.execute(query).fetchall()
+    kept = [row for row in rows if _folded(to_json(names, row[: len(names)])) not in known]
+    for *key, was, now in kept[:NAMED]:
+        yield f"{shown(to_json(names, key))}: {_value(was)} became {_value(now)}"
+
+
+def _as_they_are(driver: sqlite3.Connection, pair: Pair) -> Lost:
+    """Without anything that names a row: how many fewer there are of each."""
+    kept = {was: now for was, now in pair.columns.items() if was not in pair.updated}
+    if not kept:
+        return Lost()
+    old = ", ".join(quoted(column) for column in kept)
+    new = ", ".join(quoted(column) for column in kept.values())
+    kinds = ", ".join(f"typeof({quoted(column)})" for column in kept)
+    new_kinds = ", ".join(f"typeof({quoted(column)})" for column in kept.values())
+    numbered = "row_number() OVER (PARTITION BY {0}, {1})"
+    gone = (
+        f"SELECT {old}, {kinds}, {numbered.format(old, kinds)} FROM {pair.old} "
+        f"EXCEPT SELECT {new}, {new_kinds}, {numbered.format(new, new_kinds)} FROM {pair.new}"
+    )
+    (rows,) = driver.execute(f"SELECT count(*) FROM ({gone})").fetchone()
+    if not rows:
+        return Lost()
+    names = list(kept)
+    with exact_text(driver):
+        found = driver.execute(f"{gone} LIMIT {NAMED}").fetchall()
+    return Lost(rows=int(rows), named=tuple(shown(to_json(names, row[: len(names)])) for row in found))
+
+
+def _key_of(row: Quarantined) -> str:
+    return _folded(row.row_key) if row.row_key != "{}" else _folded(to_json(["rowid"], [row.row_number]))
+
+
+def _folded(key: str) -> str:
+    """A key as JSON text, whatever case its columns are written in, and whichever name reads the rowid."""
+    values = from_json(key)
+    names = [fold(name) for name in values]
+    if names in (["oid"], ["_rowid_"]):
+        names = ["rowid"]
+    return to_json(names, tuple(values.values()))
+
+
+def _columns(row: Quarantined) -> Iterable[str]:
+    return {fold(name) for name in from_json(row.content)}
+
+
+def _value(value: object) -> str:
+    text = "NULL" if value is None else repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

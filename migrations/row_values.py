@@ -1,0 +1,80 @@
+"""One row of SQLite as JSON that loses nothing, and back: what the quarantine keeps of a row.
+
+JSON has one kind of number, and no bytes. Whole numbers and finite reals are told apart by their text (1 and 1.0); what has no
+JSON of its own is an object with one key: {"blob": hex}, {"text": hex} for text that is not UTF-8, {"real": "inf"}.
+
+No database here. Read next: `quarantine.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+Value: TypeAlias = "str | int | float | bytes | RawText | None"
+
+
+class RawText(bytes):
+    """Text of a database that is not UTF-8."""
+
+
+def read_text(raw: bytes) -> str | RawText:
+    """A `text_factory` for connections whose rows are to be written down exactly."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return RawText(raw)
+
+
+def to_json(names: Sequence[str], values: Sequence[Value]) -> str:
+    """The row as the text of a JSON object.
+
+    >>> to_json(["id", "body", "size"], [1, b"\\x00", 1.0])
+    '{"id": 1, "body": {"blob": "00"}, "size": 1.0}'
+    """
+    return json.dumps({name: _encoded(value) for name, value in zip(names, values, strict=True)}, ensure_ascii=False)
+
+
+def from_json(text: str) -> dict[str, Value]:
+    """The row again.
+
+    >>> from_json('{"id": 1, "body": {"blob": "00"}, "size": 1.0}')
+    {'id': 1, 'body': b'\\x00', 'size': 1.0}
+    """
+    found: Mapping[str, object] = json.loads(text)
+    return {name: _decoded(value) for name, value in found.items()}
+
+
+def shown(text: str) -> str:
+    """The row in one line for people."""
+    return ", ".join(f"{name}={_short(value)}" for name, value in from_json(text).items())
+
+
+def _short(value: Value) -> str:
+    said = repr(bytes(value)) if isinstance(value, RawText) else "NULL" if value is None else repr(value)
+    return said if len(said) <= 40 else f"{said[:37]}..."
+
+
+def _encoded(value: Value) -> object:
+    if isinstance(value, RawText):
+        return {"text": value.hex()}
+    if isinstance(value, bytes):
+        return {"blob": value.hex()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"real": repr(value)}
+    return value
+
+
+def _decoded(value: object) -> Value:
+    match value:
+        case {"text": str(digits)}:
+            return RawText(bytes.fromhex(digits))
+        case {"blob": str(digits)}:
+            return bytes.fromhex(digits)
+        case {"real": str(number)}:
+            return float(number)
+        case str() | int() | float() | None:
+            return value
+    raise ValueError(f"not a value of a row: {value!r}")
