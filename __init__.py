@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .engine.bootstrap import bootstrap as bootstrap
     from .engine.bootstrap_rules import BootstrapOutcome as BootstrapOutcome
     from .engine.coordinator import Coordinator as Coordinator
+    from .engine.quarantining import QuarantineReport as QuarantineReport
     from .engine.report import Report as Report
     from .engine.report import RunReport as RunReport
     from .engine.report import StatusReport as StatusReport
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .migrations.definition import RemoteOptions as RemoteOptions
     from .migrations.definition import Side as Side
     from .migrations.memory_target import MemoryDatabase as MemoryDatabase
+    from .migrations.quarantined import Quarantined as Quarantined
     from .migrations.rebuild import ForeignKey as ForeignKey
     from .migrations.rebuild import rebuild_table as rebuild_table
     from .stores.memory import MemoryEventStore as MemoryEventStore
@@ -43,6 +45,8 @@ _PLACES = {
     "MemoryDatabase": "migrations.memory_target",
     "MemoryEventStore": "stores.memory",
     "Migration": "migrations.definition",
+    "Quarantined": "migrations.quarantined",
+    "QuarantineReport": "engine.quarantining",
     "Query": "migrations.definition",
     "RemoteOptions": "migrations.definition",
     "Report": "engine.report",

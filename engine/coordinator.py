@@ -31,6 +31,7 @@ from ..events.lifecycle import State
 from ..events.projections import BackupRow, SyncRow
 from ..events.types import Recorded
 from ..migrations.memory_target import MemoryDatabase
+from ..migrations.quarantined import Quarantined
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.seam import Probe, no_probe
 from .backup_report import BackupReport
@@ -43,6 +44,7 @@ from .keeping import create_backup, note_found, prune_backups, tidy, verify_back
 from .locks import coordinator_lock
 from .pair_log import check_chains, note_conflicts, open_conflicts
 from .planning import due, order_of, planned
+from .quarantining import QuarantineReport, restore_quarantined, take_in_put_back
 from .replay import moment, status_at
 from .report import (
     PlannedMigration,
@@ -166,6 +168,16 @@ class Coordinator:
             rows = opened.store.rows(BackupRow.TABLE)
             return tuple(row for row in rows if isinstance(row, BackupRow) and row.pair == opened.pair)
 
+    def quarantine(self) -> tuple[Quarantined, ...]:
+        """The rows of the local database that were ever set aside, oldest first; `put_back_at` tells which are back.
+
+        Raises what keeps the local database from being read; empty where there is none.
+        """
+        with self._reading(needs_folder=False) as opened:
+            if "local" in opened.problems:
+                raise opened.problems["local"]
+            return opened.targets["local"].quarantined() if "local" in opened.targets else ()
+
     def sync_status(self) -> tuple[SyncRow, ...]:
         """How each side stands, per migration: the log's own read table."""
         with self._reading(needs_folder=False) as opened:
@@ -278,6 +290,16 @@ class Coordinator:
         """
         days = self._settings.keep_days if keep_days is None else keep_days
         return self._about_backups("prune backups", lambda opened: prune_backups(opened, days))
+
+    # Quarantine: rows that a new foreign key would not have allowed.
+
+    def restore_quarantined(self, ids: Sequence[int] | None = None) -> QuarantineReport:
+        """Put rows back that were set aside: those of these ids, or all. Those that cannot go back yet stay, and are named."""
+        try:
+            with self._writing("restore from quarantine", needs_folder=False) as opened:
+                return restore_quarantined(opened, ids)
+        except TwinstepError as error:
+            return QuarantineReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
     def _migrate(self, opened: Session, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
         driver = Driver(opened)
@@ -425,6 +447,7 @@ class Coordinator:
         lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
         with lock, session(settings, defined, writes=True, adopt=adopt) as opened:
             take_in_restores(opened)
+            take_in_put_back(opened)
             yield opened
 
     def _defined(self, *, needs_folder: bool, new_ones: bool = True) -> dict[str, Defined] | None:

@@ -75,6 +75,7 @@ def local_undone(situation: Situation, undone: Undone, *, recovered: bool = Fals
         found=None if undone.found is None else undone.found.to_json(),
         after=None if undone.after is None else undone.after.to_json(),
         replaced=None if undone.replaced is None else {**undone.replaced, "why": ON_THE_WAY_BACK},
+        findings=undone.findings,
         recovered=recovered,
     )
 

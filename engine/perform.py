@@ -167,7 +167,7 @@ def _apply_local(worker: Worker, row: Row, situation: Situation) -> list[Event]:
         worker.target("local").release()
         return [e.LocalApplied(run=run, by=standing.run)]
     changes = worker.target("local").apply(worker.order("local", situation))
-    return [e.LocalApplied(run=run, by=run, changes=changes.to_json())]
+    return [e.LocalApplied(run=run, by=run, changes=changes.to_json(), findings=changes.findings)]
 
 
 def _skip_remote(worker: Worker, row: Row, situation: Situation) -> list[Event]:
@@ -200,7 +200,7 @@ def _apply_remote(worker: Worker, row: Row, situation: Situation) -> list[Event]
     if half is not None:
         raise Blocked("T203", migration=run.migration, run=half.run)
     changes = target.apply(worker.order("remote", situation))
-    return [e.RemoteApplied(run=run.run, by=run.run, changes=changes.to_json())]
+    return [e.RemoteApplied(run=run.run, by=run.run, changes=changes.to_json(), findings=changes.findings)]
 
 
 def _verify(worker: Worker, row: Row, situation: Situation) -> list[Event]:

@@ -296,14 +296,18 @@ def run_report(records: Sequence[Recorded], state: str) -> RunReport:
                 findings += found
             case e.BackedUp(backup=backup):
                 values["backup"] = backup
-            case e.LocalApplied(changes=changes):
+            case e.LocalApplied(changes=changes, findings=found):
                 values["local"] = changes
-            case e.RemoteApplied(changes=changes):
+                findings += found
+            case e.RemoteApplied(changes=changes, findings=found):
                 values["remote"] = changes
-            case e.LocalUndone(replaced=replaced) if replaced is not None:
-                findings.append(
-                    f"the local database as others had written to it before the way back is kept as backup {replaced['id']}"
-                )
+                findings += found
+            case e.LocalUndone(replaced=replaced, findings=found):
+                findings += found
+                if replaced is not None:
+                    findings.append(
+                        f"the local database as others had written to it before the way back is kept as backup {replaced['id']}"
+                    )
             case e.Baselined(findings=found):
                 findings += found
             case e.BackupRestored(backup=named, replaced=kept):

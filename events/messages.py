@@ -492,6 +492,20 @@ MESSAGES: dict[str, Message] = {
         effect="The change was not committed; every row is still there.",
         next_step="Mend or remove those rows first, then run 'twinstep migrate' again.",
     ),
+    "T343": Message(
+        condition="There is no local database, and so nothing that was set aside.",
+        next_step="Name it with --local PATH.",
+    ),
+    "T344": Message(
+        condition="There is no row {id} in quarantine, or it was put back already.",
+        effect="Nothing was changed.",
+        next_step="Run 'twinstep quarantine list' to see those that there are.",
+    ),
+    "T345": Message(
+        condition="A run of {migration} is in flight, and may yet put rows back itself.",
+        effect="Nothing was changed.",
+        next_step="Run 'twinstep resume' to finish it; then restore from quarantine.",
+    ),
     "T347": Message(
         condition="{migration} would take away or change what it does not declare: {losses}.",
         effect="The change was not committed; everything is still there, as it was.",

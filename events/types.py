@@ -105,6 +105,7 @@ class LocalApplied(RunEvent):
     by: str | None = None
     nothing: bool = False
     changes: Mapping[str, Json] = field(factory=dict)
+    findings: tuple[str, ...] = field(default=(), converter=_strings)
     recovered: bool = False
     seconds: float = 0.0
 
@@ -121,6 +122,7 @@ class RemoteApplied(RunEvent):
     by: str | None = None
     nothing: bool = False
     changes: Mapping[str, Json] = field(factory=dict)
+    findings: tuple[str, ...] = field(default=(), converter=_strings)
     recovered: bool = False
     seconds: float = 0.0
 
@@ -203,6 +205,7 @@ class LocalUndone(RunEvent):
 
     `found` is the fingerprint at its beginning, where down steps met what others had written; `after` the one taken before
     anybody else could write again. `replaced` describes the backup of what others had written to, made before it was undone.
+    `findings` say which rows stay in quarantine, and why.
     """
 
     undoes: tuple[str, ...] = field(converter=_strings)
@@ -211,6 +214,7 @@ class LocalUndone(RunEvent):
     found: Mapping[str, Json] | None = None
     after: Mapping[str, Json] | None = None
     replaced: Mapping[str, Json] | None = None
+    findings: tuple[str, ...] = field(default=(), converter=_strings)
     recovered: bool = False
     seconds: float = 0.0
 
@@ -360,10 +364,11 @@ class SyncChecked(Event):
 
 @frozen(kw_only=True)
 class QuarantineRestored(Event):
-    """Rows that had been set aside went back to their table."""
+    """Rows that had been set aside went back to their table, by a person's word; `restore` is written beside each of them."""
 
     table: str
     rows: int
+    restore: str = ""
 
 
 @frozen(kw_only=True)

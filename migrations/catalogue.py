@@ -64,7 +64,7 @@ class Changes:
     findings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
-        """The numbers and names, as they go into the log."""
+        """The numbers and names, as they go into the log; the findings stand beside them."""
         return {
             "indexes_added": self.indexes_added,
             "indexes_dropped": self.indexes_dropped,
@@ -77,7 +77,6 @@ class Changes:
             "objects_changed": list(self.objects_changed),
             "rows": dict(self.rows),
             "rows_quarantined": dict(self.rows_quarantined),
-            "findings": list(self.findings),
         }
 
 

@@ -15,7 +15,7 @@ import copy
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import cast
 
 from attrs import define, evolve, field
@@ -28,6 +28,7 @@ from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
 from .definition import Query, SideName, name_of
 from .kept import ROWS, TABLE, Kept
 from .ledger import DECLARED, DONE, HEAD, KEY, OBJECTS, OPEN, LedgerRow, SideLedger
+from .quarantined import PutBack, Quarantined
 from .restored import explained, ledger_after
 from .schema_comparison import differences_of
 from .script import CallableStep, Unit
@@ -224,6 +225,14 @@ class MemoryTarget:
     def kept(self, run: str) -> tuple[Kept, ...]:
         """What this run's downs took away."""
         return tuple(kept for whose, kept, _ in self._reach().kept if whose == run)
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """Nothing: a database in memory has no keys that could refuse a row."""
+        return ()
+
+    def put_back(self, ids: Collection[int], by: str) -> PutBack:
+        """Nothing lies there that could be put back."""
+        raise AssertionError("a database in memory has no quarantine")
 
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """Call the migration's own check on the contents."""

@@ -17,7 +17,7 @@ import json
 import statistics
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ from .work import Order, SideWork
 
 if TYPE_CHECKING:
     from ..stores.remote_connection import Remote
+    from .quarantined import PutBack, Quarantined
     from .work import RestoreOrder
 
 REPETITIONS = 5
@@ -216,6 +217,14 @@ class PostgresTarget:
         """What the register says that this run's downs took away, and where it is."""
         with self._asking("") as connection:
             return read_kept(connection, run)
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """Nothing: on the remote a row that violates a new key refuses the step."""
+        return ()
+
+    def put_back(self, ids: Collection[int], by: str) -> PutBack:
+        """Nothing lies there that could be put back."""
+        raise AssertionError("the remote side has no quarantine")
 
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """The migration's own check, in a transaction that is rolled back, and the validity of every index."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from attrs import field, fields, frozen
@@ -143,6 +143,19 @@ def put_back(driver: sqlite3.Connection, wanted: Sequence[Quarantined], *, by: s
     return PutBack(done=tuple(done.values()), refused=refused)
 
 
+def put_all_back(driver: sqlite3.Connection, runs: Collection[str], *, by: str, at: str) -> tuple[str, ...]:
+    """Put back all that these runs have set aside; what stays, and why, in sentences."""
+    wanted = [each for each in read_quarantined(driver) if each.run in runs and each.put_back_at is None]
+    if not wanted:
+        return ()
+    put = put_back(driver, wanted, by=by, at=at)
+    return tuple(
+        f"{each.table} {each.named} stays in quarantine (id {each.id}): {put.refused[each.id]}"
+        for each in wanted
+        if each.id in put.refused
+    )
+
+
 def _table(driver: sqlite3.Connection, name: str) -> Table | None:
     query = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE"
     return read_any_table(driver, name) if driver.execute(query, (name,)).fetchone() else None
@@ -151,7 +164,7 @@ def _table(driver: sqlite3.Connection, name: str) -> Table | None:
 def _insert(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str | None:
     """Insert the row as it was; why that cannot be, None where it was done."""
     values = from_json(row.content)
-    if table.rowid is not None and not table.rowid_is_column:
+    if table.rowid is not None and not table.rowid_is_column and not (table.primary_key and _rowid_taken(driver, table, row)):
         values = {table.rowid: row.row_number, **values}
     names = ", ".join(map(quoted, values))
     marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values.values())
@@ -163,6 +176,12 @@ def _insert(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str |
         return None
     _delete(driver, table, row)
     return "the table's columns would give it other values"
+
+
+def _rowid_taken(driver: sqlite3.Connection, table: Table, row: Quarantined) -> bool:
+    """Whether others have made a row of that number; where the table has a key, the number is nobody's concern then."""
+    query = f"SELECT 1 FROM {table.sql_name} WHERE {quoted(table.rowid or 'rowid')} = ?"
+    return driver.execute(query, (row.row_number,)).fetchone() is not None
 
 
 def _set(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str | None:

@@ -16,7 +16,7 @@ import statistics
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,13 +39,14 @@ from ..stores.local_connection import (
 )
 from ..stores.seam import Probe, no_probe
 from ..stores.sqlite_errors import is_busy, primary_code
+from . import quarantined
 from . import sqlite_ledger as sql
-from .accounting.accounting import accounting, attach_image
+from .accounting.accounting import accounting
 from .catalogue import Changes, Fingerprint, Schema
 from .definition import Query, SideName, StepFunction, name_of
 from .kept import Kept
 from .ledger import DECLARED, HEAD, LedgerRow, SideLedger
-from .quarantined import sign
+from .quarantined import PutBack, Quarantined
 from .script import CompiledStep
 from .sql import Statement
 from .sqlite_catalogue import (
@@ -57,7 +58,7 @@ from .sqlite_catalogue import (
     read_schema,
 )
 from .sqlite_marks import note, put_back
-from .steps import ToUndo, down_row, due_units, head_row, units_to_undo, up_row
+from .steps import ToUndo, down_row, due_units, head_row, stamp, units_to_undo, up_row
 from .target import Comparison, Timing, Undone, Whole
 from .time_limit import OutOfTime, limited
 from .work import Order, SideWork
@@ -208,6 +209,17 @@ class SQLiteTarget:
         """Nothing: what a local down takes away is in the backup that was made before it."""
         return ()
 
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """What lies in `twinstep_quarantine`."""
+        with self._asking() as connection:
+            return quarantined.read_quarantined(connection)
+
+    def put_back(self, ids: Collection[int], by: str) -> PutBack:
+        """In one transaction of its own."""
+        with self._changing("quarantine") as connection:
+            wanted = [each for each in quarantined.read_quarantined(connection) if each.id in ids and each.put_back_at is None]
+            return quarantined.put_back(connection, wanted, by=by, at=stamp())
+
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """The file is sound, the version is the one wanted, and the migration's own check passes."""
         with self._asking() as connection:
@@ -289,10 +301,10 @@ class SQLiteTarget:
         noted = note(connection)
         (unit,) = order.work.script.units
         limits = order.work.limits
-        look, image = self._as_it_was(connection)
+        look, image = self._as_it_was()
         with accounting(connection, before=look, rows=before.rows, image=image) as account:
             self._run(connection, unit.up, order.work, "T331")
-        set_aside = sign(connection, migration=order.migration, run_id=order.run)
+        set_aside = quarantined.sign(connection, migration=order.migration, run_id=order.run)
         changed = read_fingerprint(connection)
         findings = account.settle(limits, changed, migration=order.migration, run=order.run)
         self._refuse_broken(connection, order.work, broken)
@@ -305,12 +317,11 @@ class SQLiteTarget:
         changes = before.changes_to(read_catalogue(connection, count_rows=False).with_rows(changed.rows))
         return evolve(changes, rows_quarantined=set_aside, findings=findings)
 
-    def _as_it_was(self, connection: sqlite3.Connection) -> tuple[Fingerprint | None, Path | None]:
-        """What the change is held against: the look taken under this lock, and the backup made under it, attached."""
+    def _as_it_was(self) -> tuple[Fingerprint | None, Path | None]:
+        """What the change is held against: the look taken under this lock, and the backup made under it."""
         look = self._looked[1] if self._looked is not None and self._looked[0] == self._held else None
         if self._backup is None or self._backed_up != self._held:
             return look, None
-        attach_image(connection, self._backup.path)
         return look, self._backup.path
 
     def _refuse_broken(self, connection: sqlite3.Connection, work: SideWork, broken: Counter[ForeignKeyViolation]) -> None:
@@ -332,10 +343,18 @@ class SQLiteTarget:
             replaced = self.back_up(order)
         for step in steps:
             self._run(connection, step.unit.down or (), order.work, "T338")
+        left = quarantined.put_all_back(connection, order.undoes, by=order.run, at=stamp())
+        for step in steps:
             changed = Fingerprint.from_text(step.row.content)
             put_back(connection, json.loads(step.row.before), changed=changed, found=found)
         after = read_fingerprint(connection)
-        undone = Undone(others_wrote=others_wrote, found=found if others_wrote else None, after=after, replaced=replaced)
+        undone = Undone(
+            others_wrote=others_wrote,
+            found=found if others_wrote else None,
+            after=after,
+            replaced=replaced,
+            findings=left,
+        )
         rows = [down_row(order, step.row, token=self._held or "", undo=undone.to_json(), after=after) for step in steps]
         sql.write(connection, (self._head(order), *rows))
         return undone

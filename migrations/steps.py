@@ -96,6 +96,7 @@ def undone_by(row: LedgerRow) -> Undone:
         found=None if found is None else Fingerprint.from_json(found),
         after=Fingerprint.from_text(row.content),
         replaced=read.get("replaced"),
+        findings=tuple(read.get("findings", ())),
     )
 
 

@@ -12,7 +12,7 @@ Read next: `sqlite_target.py`, `postgres_target.py`, `memory_target.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +26,7 @@ from .ledger import REPLACED, RESTORED, RESTORED_BY, LedgerRow, SideLedger, note
 from .work import Order, SideWork
 
 if TYPE_CHECKING:
+    from .quarantined import PutBack, Quarantined
     from .work import RestoreOrder
 
 
@@ -33,18 +34,26 @@ if TYPE_CHECKING:
 class Undone:
     """What an undo did. `how` is "down" or "restore"; `others_wrote` whether somebody wrote between the change and its
     undoing, None where that was not looked at; `found` the look at its beginning, where down steps met what others wrote;
-    `after` the look taken before anybody else could write again; `replaced` the backup of what others had written to."""
+    `after` the look taken before anybody else could write again; `replaced` the backup of what others had written to;
+    `findings` say which rows in quarantine could not be put back, and why."""
 
     how: str = "down"
     others_wrote: bool | None = None
     found: Fingerprint | None = None
     after: Fingerprint | None = None
     replaced: Mapping[str, Json] | None = None
+    findings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """As it lies in the ledger row of the undo; `after` has a column of its own."""
         found = None if self.found is None else self.found.to_json()
-        return {"how": self.how, "others_wrote": self.others_wrote, "found": found, "replaced": self.replaced}
+        return {
+            "how": self.how,
+            "others_wrote": self.others_wrote,
+            "found": found,
+            "replaced": self.replaced,
+            "findings": list(self.findings),
+        }
 
 
 @frozen(kw_only=True)
@@ -194,6 +203,15 @@ class Target(Protocol):
     def kept(self, run: str) -> tuple[Kept, ...]:
         """What the undoing steps of this run took away from a database that is never restored, and where it was copied to
         in the transaction in which it went; empty on the local side, whose backups hold it. Writes nothing."""
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """The rows that were ever set aside in this database, oldest first, also those that were put back. Writes nothing."""
+
+    def put_back(self, ids: Collection[int], by: str) -> PutBack:
+        """Put these back from quarantine, each whole or not at all; durable once it returns. `by` is written down with them.
+
+        The lock is held. What would refer to nothing, or does not fit any more, stays, and the answer says why.
+        """
 
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """Look at the changed side: integrity and the migration's own check. Findings as sentences; refuses by raising.

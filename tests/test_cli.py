@@ -639,7 +639,7 @@ def test_the_overview_lists_what_there_is_in_the_order_of_use(project: Project) 
     names += ["backup list", "backup create", "backup verify", "backup restore", "backup prune"]
     places = [alone.out.index(f"\n  {name}  ") for name in names]
     assert places == sorted(places)
-    for later in ("doctor", "serve", "quarantine", "lint"):
+    for later in ("doctor", "serve", "lint"):
         assert f"\n  {later} " not in alone.out
     assert project.child("--version").out == f"twinstep {twinstep.__version__}\n"
 

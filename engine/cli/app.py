@@ -26,6 +26,7 @@ from .keeping import BACKUP, BACKUP_CREATE, BACKUP_LIST, BACKUP_PRUNE, BACKUP_RE
 from .logs import LOG, LOG_CHECK, LOG_EXPORT
 from .looking_back import HISTORY
 from .screen import Screen
+from .setting_aside import QUARANTINE, QUARANTINE_LIST, QUARANTINE_RESTORE
 from .teaching import TaughtCommand, TaughtGroup, setting_options, write_options
 from .trouble import ATTENTION, DONE, EXIT_CODES, INTERRUPTED, outcome_of, without_passwords
 
@@ -44,6 +45,7 @@ OVERVIEW: Final[Mapping[str, Mapping[str, TaughtCommand | TaughtGroup]]] = {
         "backup restore": BACKUP_RESTORE,
         "backup prune": BACKUP_PRUNE,
     },
+    "See to rows that were set aside": {"quarantine list": QUARANTINE_LIST, "quarantine restore": QUARANTINE_RESTORE},
 }
 
 ABOUT: Final = (
@@ -95,7 +97,23 @@ APP: Final = Overview(
     invoke_without_command=True,
     help=ABOUT,
     params=[VERSION, *setting_options()],
-    commands=[INIT, NEW, STATUS, PLAN, CHECK, VERIFY, MIGRATE, RESUME, ROLLBACK, BASELINE, HISTORY, LOG, BACKUP, DEMO],
+    commands=[
+        INIT,
+        NEW,
+        STATUS,
+        PLAN,
+        CHECK,
+        VERIFY,
+        MIGRATE,
+        RESUME,
+        ROLLBACK,
+        BASELINE,
+        HISTORY,
+        LOG,
+        BACKUP,
+        QUARANTINE,
+        DEMO,
+    ],
 )
 
 

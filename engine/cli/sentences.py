@@ -113,6 +113,8 @@ def _note(event: Event) -> str:
             return f"backup {event.backup} may go on {event.at[:10]}"
         case e.BackupDeleted():
             return f"backup {event.backup} deleted, {size(event.bytes)} freed"
+        case e.QuarantineRestored():
+            return f"{counted(event.rows, 'row')} of {event.table} put back from quarantine"
         case e.ContentRestored():
             return f"backup {event.backup} restored; what was there is backup {event.replaced}"
         case e.ConflictDetected():
@@ -181,7 +183,7 @@ def changes_text(changes: Mapping[str, Json]) -> str:
         for thing, number in _by_kind(changes, deed).items():
             by_deed.setdefault(deed, []).append(counted(number, thing, _PLURALS.get(thing)))
     found = [f"{', '.join(counts)} {done}" for done, counts in by_deed.items()]
-    for key, done in (("rows", "rows {number:+}"), ("rows_quarantined", "{number} rows set aside")):
+    for key, done in (("rows", "rows {number:+}"), ("rows_quarantined", "{number} set aside")):
         tables = cast("Mapping[str, int]", changes.get(key) or {})
         found += [f"{table} {done.format(number=number)}" for table, number in tables.items()]
     return ", ".join(found) or "no change in the catalogue"

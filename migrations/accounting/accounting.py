@@ -83,6 +83,9 @@ class Accounting:
     def settle(self, limits: Limits, after: Fingerprint, *, migration: str, run: str) -> tuple[str, ...]:
         """Return the findings, or raise Refused (T334, T347) naming every loss."""
         with plain_rows(self._driver):
+            if self._image is not None:
+                # Now and not before: ANALYZE, which a step may run, goes into every attached database.
+                _attach(self._driver, self._image)
             settled = _Settling(self, limits, after, run)
             losses = [*settled.objects(), *settled.tables(), *settled.sequences(), *settled.version()]
             if losses:
@@ -135,10 +138,9 @@ class _Settling:
     def objects(self) -> Iterator[Loss]:
         """Indexes, triggers and views that are gone, other than they were, or do not work any more; and whole tables."""
         for key, old in self._before.objects.items():
-            declared = {old.named.lower(), old.name.lower()} & self._objects_removed
-            if declared or self._is_explained(old):
+            if self._is_declared(old.named) or self._is_explained(old):
                 continue
-            new = self._now.objects.get(key if old.kind != "table" else ("table", self._said.now(old.name)))
+            new = self._now.objects.get(key if old.kind != "table" else ("table", self._name_now(old.name)))
             if new is None:
                 sentence = self._gone(old)
                 if sentence:
@@ -146,7 +148,7 @@ class _Settling:
             elif old.kind != "table" and self._is_other(old, new):
                 yield Loss(sentence=f"{old.named} has another definition", key="objects_removed", value=old.named)
         for named in sorted(self._before.working - self._now.working):
-            if named in self._still_there() and named.lower() not in self._objects_removed:
+            if named in self._still_there() and not self._is_declared(named):
                 yield Loss(sentence=f"{named} does not work any more", key="objects_removed", value=named)
 
     def _gone(self, old: _Object) -> str:
@@ -157,7 +159,7 @@ class _Settling:
         table = fold(old.table)
         if (
             old.kind != "view"
-            and ("table", self._said.now(old.table)) not in self._now.objects
+            and ("table", self._name_now(old.table)) not in self._now.objects
             and (("table", table) in self._before.objects)
         ):
             return ""  # it went with its table
@@ -169,10 +171,23 @@ class _Settling:
     def _alias_dropped(self, name: str) -> bool:
         return ("table", self._said.now(name)) in self._said.dropped
 
+    def _name_now(self, name: str) -> str:
+        """The name under which a table is to be found: that of its renaming, unless what was renamed made room and went."""
+        renamed = self._said.now(name)
+        return (
+            fold(name)
+            if ("table", renamed) not in self._now.objects and ("table", fold(name)) in self._now.objects
+            else renamed
+        )
+
     def _is_other(self, old: _Object, new: _Object) -> bool:
-        if normal_form(old.sql) == normal_form(new.sql) or self._said.renamed_anything:
+        if normal_form(old.sql) == normal_form(new.sql) or self._said.renamed_any_of(self._before.tables):
             return False
         return not (old.key in self._said.dropped and fold(old.table) not in self._remade)
+
+    def _is_declared(self, named: str) -> bool:
+        """Whether [expect] names it, with its kind or without."""
+        return bool({named.lower(), named.lower().partition(" ")[2]} & self._objects_removed)
 
     def _is_explained(self, old: _Object) -> bool:
         return any(old.named.lower() in {name.lower() for name in each.objects_removed} for each in self._explained)
@@ -182,7 +197,7 @@ class _Settling:
 
     def _was_remade(self, name: str) -> bool:
         """Whether the table of that name is another one than before, made by hand."""
-        old, new = self._before.objects["table", name], self._now.objects.get(("table", self._said.now(name)))
+        old, new = self._before.objects["table", name], self._now.objects.get(("table", self._name_now(name)))
         if new is None or self._explains(name) is not None:
             return False
         return old.page != new.page or ("table", name) in self._said.dropped
@@ -195,7 +210,7 @@ class _Settling:
     def tables(self) -> Iterator[Loss]:
         """Columns, promises and rows of each ordinary table; rows of those that are gone."""
         for name, old in self._before.tables.items():
-            new = self._now.tables.get(self._said.now(name))
+            new = self._now.tables.get(self._name_now(name))
             if new is None:
                 if self._account._rows.get(old.name) and name not in self._rows_removed:
                     count = self._account._rows[old.name]
@@ -218,7 +233,7 @@ class _Settling:
 
     def _columns_gone(self, name: str, old: Structure, columns: Mapping[str, str]) -> Iterator[Loss]:
         explained = {fold(column) for each in self._explained if fold(each.table) == name for column in each.columns_removed}
-        explained |= {column for table, column in self._said.columns_dropped if table in (name, self._said.now(name))}
+        explained |= {column for table, column in self._said.columns_dropped if table in (name, self._name_now(name))}
         for column in old.columns:
             full = f"{name}.{column}"
             if column in columns or column in explained or full in self._columns_changed:
@@ -226,7 +241,7 @@ class _Settling:
             yield Loss(sentence=f"the column {old.name}.{old.columns[column]} is gone", key="columns_changed", value=full)
 
     def _promises(self, name: str, old: Structure, new: Structure) -> Iterator[Loss]:
-        if self._said.renamed_anything or any(table == name for table, _ in self._said.columns_dropped):
+        if self._said.renamed_any_of(self._before.tables) or any(table == name for table, _ in self._said.columns_dropped):
             return  # their texts name other columns now
         for promise, count in (old.promises - new.promises).items():
             times = f" ({count} times)" if count > 1 else ""
@@ -242,13 +257,13 @@ class _Settling:
             yield from self._counted(name, old, new, set_aside)
             return
         compared = {was: now for was, now in columns.items() if was in old.stored and now in new.stored}
-        updated = self._updated(name, compared)
-        found = compare(self._driver, Pair(before=old, after=new, columns=compared, updated=updated), set_aside)
+        pair = Pair(before=old, after=new, columns=compared, updated=self._updated(name, compared), remade=name in self._remade)
+        found = compare(self._driver, pair, set_aside)
         yield from self._lost(name, old, found)
 
     def _updated(self, name: str, columns: Mapping[str, str]) -> frozenset[str]:
         """The columns that a statement has changed by name, under whatever name the table bore at that time."""
-        now = self._said.now(name)
+        now = self._name_now(name)
         heard = {(fold(table), fold(column)) for table, column in self._account._updated}
         named = {column for table, column in heard if table in (name, now) or self._said.now(table) == now}
         return frozenset(was for was, column in columns.items() if {was, column} & named)
@@ -262,7 +277,7 @@ class _Settling:
     def _lost(self, name: str, old: Structure, found: Lost) -> Iterator[Loss]:
         if found.rows and name not in self._rows_removed:
             before = self._account._rows.get(old.name, 0)
-            now = self._after.rows.get(self._now.tables[self._said.now(name)].name, 0)
+            now = self._after.rows.get(self._now.tables[self._name_now(name)].name, 0)
             which = examples(found.named, found.rows)
             yield _rows_gone(
                 old.name,
@@ -284,7 +299,7 @@ class _Settling:
         if "sqlite_sequence.seq" in self._columns_changed:
             return
         for name, mark in self._before.sequences.items():
-            now = self._said.now(name)
+            now = self._name_now(name)
             there = {fold(table): value for table, value in self._now.sequences.items()}
             if now in self._now.tables and there.get(now, 0) < mark:
                 sentence = f"the AUTOINCREMENT of {name} falls from {mark} to {there.get(now, 0)}, and would give ids out again"
@@ -308,7 +323,7 @@ def _rows_gone(table: str, sentence: str) -> Loss:
     return Loss(sentence=sentence, key="rows_removed", value=table, rows=True)
 
 
-def attach_image(driver: sqlite3.Connection, image: Path) -> None:
+def _attach(driver: sqlite3.Connection, image: Path) -> None:
     """Have the before-image beside the database, to read. It stays until the connection is closed."""
     driver.execute(f"ATTACH DATABASE ? AS {BEFORE}", (f"{image.as_uri()}?mode=ro&immutable=1",))
 

@@ -27,12 +27,13 @@ _COLUMNS_A_PASS = 200
 @frozen(kw_only=True)
 class Pair:
     """One table before and after. `columns` are those to compare, the old name to the new one, folded; of those in
-    `updated` (old names), which a statement has changed by name, only the kind of value is compared."""
+    `updated` (old names), which a statement has changed by name, only the kind of value is compared. `remade`: by hand."""
 
     before: Structure
     after: Structure
     columns: Mapping[str, str]
     updated: frozenset[str] = frozenset()
+    remade: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -67,9 +68,9 @@ def compare(driver: sqlite3.Connection, pair: Pair, set_aside: Sequence[Quaranti
         return _by(driver, pair, [(column, pair.columns[column]) for column in pair.key], set_aside)
     if pair.before.rowid is not None and pair.after.rowid is not None:
         found = _by(driver, pair, [(pair.before.rowid, pair.after.rowid)], set_aside)
-        if not (found.rows or found.values) or set_aside:
+        if not (found.rows or found.values) or not pair.remade:
             return found
-    # Without a key, rows that were copied by hand may bear other rowids: the same rows are still the same rows.
+    # Without a key, rows that were copied by hand bear other rowids: the same rows are still the same rows.
     return _as_they_are(driver, pair)
 
 

@@ -8,7 +8,7 @@ No database here. Read next: `accounting.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from attrs import field, frozen
 
@@ -42,10 +42,9 @@ class Said:
         """The name that the table's column bears after all renaming; the table by its first name."""
         return self.columns_renamed.get((fold(table), fold(column)), fold(column))
 
-    @property
-    def renamed_anything(self) -> bool:
-        """Whether SQLite may have rewritten texts that name something else."""
-        return bool(self.tables_renamed or self.columns_renamed)
+    def renamed_any_of(self, tables: Collection[str]) -> bool:
+        """Whether one of these tables, or a column of one, was renamed: SQLite may have rewritten texts that name it."""
+        return any(name in tables for name in self.tables_renamed) or any(of in tables for of, _ in self.columns_renamed)
 
     def _read(self, found: list[Token]) -> None:
         words = [token.word for token in found]

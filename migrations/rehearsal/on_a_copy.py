@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 
 from ...events.errors import Refused, TwinstepError
 from ...events.types import Json
-from ..catalogue import Catalogue, Fingerprint
+from ..catalogue import Catalogue, Changes, Fingerprint
 from ..definition import SideName
 from ..functions import load_what_they_use
 from ..script import CallableStep, Unit
@@ -102,8 +102,9 @@ def _forward(copy: Copy, part: Part, told: PartRehearsal, applied: list[_Applied
         return
     copy.changing()
     effect = f"APPLY_{target.side.upper()}"
+    changes = Changes()
     with _effect(told, effect):
-        target.apply(part.order)
+        changes = target.apply(part.order)
     held.append(time.perf_counter() - began)
     if all(unit.down is not None for unit in work.script.units):
         # It was what the change was held against; the way back has steps of its own.
@@ -117,7 +118,8 @@ def _forward(copy: Copy, part: Part, told: PartRehearsal, applied: list[_Applied
     applied.append(_Applied(part=part, told=told, before=before, backup=backup))
     told.steps.append(RehearsedStep(direction="up", step=1, statement=_text(work.script.units), seconds=told.seconds[effect]))
     after_objects = copy.catalogue()
-    told.changes = before_objects.changes_to(after_objects)
+    told.changes = evolve(before_objects.changes_to(after_objects), rows_quarantined=changes.rows_quarantined)
+    told.findings += changes.findings
     told.rewritten = rebuilt(before_objects, after_objects)
     with _effect(told, "VERIFY"):
         told.findings += target.verify(work)
