@@ -142,14 +142,14 @@ def one_function(size: int) -> Iterator[str]:
 
 
 SEEDS: list[tuple[Callable[[int], Iterator[str]], Dialect, int]] = [
-    (inserts, "sqlite", 1_000_000),
-    (inserts, "postgres", 1_000_000),
-    (one_insert, "sqlite", 1_000_000),
-    (one_insert, "postgres", 1_000_000),
-    (updates, "sqlite", 40_000),
-    (updates, "postgres", 40_000),
+    (inserts, "sqlite", 200_000),
+    (inserts, "postgres", 200_000),
+    (one_insert, "sqlite", 200_000),
+    (one_insert, "postgres", 200_000),
+    (updates, "sqlite", 20_000),
+    (updates, "postgres", 20_000),
     # Less of it: while calls are counted, Python does not make longer texts in place, and sqlglot's reader is made of that.
-    (one_function, "postgres", 30_000),
+    (one_function, "postgres", 15_000),
 ]
 
 
