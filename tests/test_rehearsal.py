@@ -393,14 +393,16 @@ def test_what_cannot_begin_is_refused_as_the_real_run_refuses_it(migration: Migr
 
 
 RIGHTS = """
-import os, sys
+import os, sys, tempfile
+from pathlib import Path
 from twinstep import Coordinator, Migration, Side
-from twinstep.engine import rehearsal
-from twinstep.migrations import sqlite_target
-from twinstep.migrations.rehearsal import on_a_copy, sqlite
-import sqlglot, filelock, uuid_utils, tenacity
 side = Side(up="CREATE TABLE more (id INTEGER)", down="DROP TABLE more")
-pair = Coordinator(local=sys.argv[1], migrations=[Migration(id="0001_first", local=side)], state_dir=sys.argv[2])
+migrations = [Migration(id="0001_first", local=side)]
+with tempfile.TemporaryDirectory() as made:  # once with all rights: what is loaded on first use may be out of reach later
+    Path(made, "notes.db").touch()
+    Coordinator(local=Path(made, "notes.db"), migrations=migrations).migrate(dry_run=True)
+    Coordinator(local=Path(made, "missing.db"), migrations=migrations).migrate(dry_run=True)
+pair = Coordinator(local=sys.argv[1], migrations=migrations, state_dir=sys.argv[2])
 if os.geteuid() == 0:  # whom no rights bind
     os.setgid(65534); os.setuid(65534)
 report = pair.migrate(dry_run=True)
