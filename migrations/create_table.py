@@ -121,6 +121,11 @@ class CreateTable:
         words = {token.word for token in self._found[self._close :]}
         return frozenset({"strict"} & words) | ({"without rowid"} if "without" in words else frozenset())
 
+    @property
+    def end_of_items(self) -> int:
+        """Where the parenthesis around the items has closed."""
+        return self._found[self._close].end
+
     def items(self) -> tuple[Item, ...]:
         """What stands between the commas, in order: the columns first, then what are constraints of the table."""
         found, close, depth, start, items = self._found, self._close, 0, 4, list[Item]()
@@ -159,18 +164,18 @@ class CreateTable:
     def named(self, name: str) -> str:
         """The text that makes the same table as main.name; what it says about itself (table.column) goes along."""
         spans = [(self._found[2], f"main.{quoted(name)}"), *((token, quoted(name)) for token in self._own_qualifiers())]
-        return _replaced(self.sql, [(token.start, token.end, text) for token, text in spans])
+        return replaced(self.sql, [(token.start, token.end, text) for token, text in spans])
 
     def with_keys(self, keys: Iterable[ForeignKey]) -> CreateTable:
         """The text with these keys as its last constraints."""
         # Right behind the last constraint, where a reader looks for it, not behind a comment on the closing line.
         end = self._found[self._close - 1].end
         added = "".join(f",\n  {key.constraint}" for key in keys)
-        return CreateTable(_replaced(self.sql, [(end, end, added)]))
+        return CreateTable(replaced(self.sql, [(end, end, added)]))
 
     def without_keys(self, declared: Iterable[DeclaredKey]) -> CreateTable:
         """The text without these keys of its own."""
-        return CreateTable(_replaced(self.sql, [(*span, "") for key in declared for span in key.spans]))
+        return CreateTable(replaced(self.sql, [(*span, "") for key in declared for span in key.spans]))
 
     def foreign_keys(self) -> tuple[DeclaredKey, ...]:
         """The foreign keys in the order of the text, whether they stand at a column or on their own."""
@@ -294,7 +299,8 @@ def _deferrable_behind(found: Sequence[Token], at: int) -> bool:
     return False
 
 
-def _replaced(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+def replaced(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+    """The text with each span (start, end) replaced; spans do not overlap."""
     for start, end, replacement in sorted(edits, reverse=True):
         text = text[:start] + replacement + text[end:]
     return text

@@ -7,6 +7,7 @@ of the text. Read next: `rebuild/`.
 from __future__ import annotations
 
 import sqlite3
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -21,6 +22,9 @@ _DEPENDENTS = """
     SELECT type, name, sql FROM main.sqlite_schema
     WHERE type IN ('index', 'trigger') AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE ORDER BY rowid
 """
+
+
+SqlValue: TypeAlias = "str | int | float | bytes | None"
 
 
 @frozen(kw_only=True)
@@ -54,6 +58,11 @@ class Table:
     def sql_name(self) -> str:
         """The name as it stands in a statement."""
         return f"main.{quoted(self.name)}"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is AUTOINCREMENT."""
+        return any(promise.startswith("AUTOINCREMENT") for promise in self.text.promises())
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -132,6 +141,6 @@ def describe(driver: sqlite3.Connection, name: str, text: CreateTable) -> Table:
     )
 
 
-def run(driver: sqlite3.Connection, statement: str, *values: str | int | float | bytes | None) -> None:
+def run(driver: sqlite3.Connection, statement: str, *values: SqlValue) -> None:
     """Run one statement to its end: one left half-way would keep its table locked."""
     driver.execute(statement, values).fetchall()

@@ -13,7 +13,7 @@ Only reads; the before-image is the backup, attached read-only. Read next: `loss
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from ...stores.explanation import Explanation, start_listening
 from ..catalogue import Fingerprint
 from ..quarantined import Quarantined, read_quarantined
 from ..sqlite_catalogue import plain_rows
-from ..sqlite_text import fold, normal_form, quoted
+from ..sqlite_text import fold, normal_form
+from ..sqlite_working import working
 from ..work import Limits
 from .loss import Loss, examples, refusal
 from .rows import BEFORE, Lost, Pair, compare
@@ -350,29 +351,6 @@ def _look(driver: sqlite3.Connection) -> _Look:
         tables=structures,
         sequences=sequences,
         statistics=statistics,
-        working=frozenset(_working(driver, objects.values())),
+        working=frozenset(working(driver, [(each.kind, each.name, each.table) for each in objects.values()])),
         user_version=version,
     )
-
-
-def _working(driver: sqlite3.Connection, objects: Iterable[_Object]) -> Iterator[str]:
-    """The views that can be read, and the triggers whose table or view can be written to; nothing is run for it."""
-    for each in objects:
-        if each.kind == "view":
-            if _prepares(driver, f"SELECT * FROM main.{quoted(each.name)}"):
-                yield each.named
-        elif each.kind == "trigger":
-            columns = [name for (name,) in driver.execute("SELECT name FROM pragma_table_info(?)", (each.table,)).fetchall()]
-            target = f"main.{quoted(each.table)}"
-            sets = ", ".join(f"{quoted(name)} = {quoted(name)}" for name in columns)
-            writes = (f"DELETE FROM {target}", f"INSERT INTO {target} DEFAULT VALUES", f"UPDATE {target} SET {sets}")
-            if all(_prepares(driver, statement) for statement in writes):
-                yield each.named
-
-
-def _prepares(driver: sqlite3.Connection, statement: str) -> bool:
-    try:
-        driver.execute(f"EXPLAIN {statement}").fetchall()
-    except sqlite3.OperationalError:
-        return False
-    return True

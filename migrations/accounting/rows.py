@@ -27,13 +27,18 @@ _COLUMNS_A_PASS = 200
 @frozen(kw_only=True)
 class Pair:
     """One table before and after. `columns` are those to compare, the old name to the new one, folded; of those in
-    `updated` (old names), which a statement has changed by name, only the kind of value is compared. `remade`: by hand."""
+    `updated` (old names), which a statement has changed by name, only the kind of value is compared. `remade`: by hand.
+
+    `schema` is where the table before is, `by_rowid` the names that read the rowids of both, where these are known to be kept.
+    """
 
     before: Structure
     after: Structure
     columns: Mapping[str, str]
     updated: frozenset[str] = frozenset()
     remade: bool = False
+    schema: str = BEFORE
+    by_rowid: tuple[str, str] | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -45,7 +50,7 @@ class Pair:
 
     @property
     def old(self) -> str:
-        return f"{BEFORE}.{quoted(self.before.name)}"
+        return f"{self.schema}.{quoted(self.before.name)}"
 
     @property
     def new(self) -> str:
@@ -64,9 +69,11 @@ class Lost:
 
 def compare(driver: sqlite3.Connection, pair: Pair, set_aside: Sequence[Quarantined]) -> Lost:
     """What the table has lost, apart from what was set aside."""
-    if pair.key:
+    if pair.by_rowid is not None:
+        return _by(driver, pair, [pair.by_rowid], set_aside)
+    if pair.key and {pair.columns[column] for column in pair.key} == set(pair.after.primary_key):
         return _by(driver, pair, [(column, pair.columns[column]) for column in pair.key], set_aside)
-    if pair.before.rowid is not None and pair.after.rowid is not None:
+    if pair.before.rowid is not None and pair.after.rowid is not None and pair.schema == BEFORE:
         found = _by(driver, pair, [(pair.before.rowid, pair.after.rowid)], set_aside)
         if not (found.rows or found.values) or not pair.remade:
             return found
@@ -120,7 +127,7 @@ def _differs(pair: Pair, column: str) -> str:
 def _named(driver: sqlite3.Connection, names: Sequence[str], rest: str, known: set[str]) -> Iterator[str]:
     listed = ", ".join(f"o.{quoted(name)}" for name in names)
     with exact_text(driver):
-        rows = driver.execute(f"SELECT {listed} {rest} LIMIT {NAMED + len(known)}").fetchall()
+        rows = driver.execute(f"SELECT {listed} {rest} ORDER BY {listed} LIMIT {NAMED + len(known)}").fetchall()
     keys = [to_json(names, row) for row in rows]
     yield from [shown(key) for key in keys if _folded(key) not in known][:NAMED]
 
@@ -130,7 +137,8 @@ def _changed(
 ) -> Iterator[str]:
     listed = ", ".join(f"o.{quoted(name)}" for name in names)
     old, new = f"o.{quoted(column)}", f"n.{quoted(pair.columns[column])}"
-    query = f"SELECT {listed}, {old}, {new} {joined} WHERE {_differs(pair, column)} LIMIT {NAMED + len(known)}"
+    differs = f"{joined} WHERE {_differs(pair, column)} ORDER BY {listed}"
+    query = f"SELECT {listed}, {old}, {new} {differs} LIMIT {NAMED + len(known)}"
     with exact_text(driver):
         rows = driver.execute(query).fetchall()
     kept = [row for row in rows if _folded(to_json(names, row[: len(names)])) not in known]

@@ -7,11 +7,11 @@ primary key, without rowids) and compared value for value by SQLite. Read next: 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ...events.errors import Refused
-from ..sqlite_table import Table, run
+from ..sqlite_table import SqlValue, Table, run
 from ..sqlite_text import quoted
 
 NAMED_ROWS = 5
@@ -39,12 +39,12 @@ def fill(driver: sqlite3.Connection, old: Table, new: Table) -> None:
         raise Refused("T313", table=old.name, problem=problem)
 
 
-def rows_named(driver: sqlite3.Connection, table: Table, rest: str) -> list[str]:
+def rows_named(driver: sqlite3.Connection, table: Table, rest: str, values: Sequence[SqlValue] = ()) -> list[str]:
     """How a person finds these rows of the table, which `rest` (FROM and so on) calls o: by primary key, else by rowid."""
     names = table.primary_key or table.row_key
     before, driver.text_factory = driver.text_factory, _readable
     try:
-        found = driver.execute(f"SELECT {', '.join(f'o.{quoted(name)}' for name in names)} {rest}").fetchall()
+        found = driver.execute(f"SELECT {', '.join(f'o.{quoted(name)}' for name in names)} {rest}", values).fetchall()
     finally:
         driver.text_factory = before
     return [", ".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True)) for row in found]

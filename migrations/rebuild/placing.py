@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from ...events.errors import Refused
+from ...events.errors import DefinitionError, Refused
 from ..create_table import CreateTable
 from ..sqlite_table import Table, read_table, run
 from ..sqlite_text import in_main, normal_form, quoted
@@ -21,15 +21,27 @@ SchemaTexts: TypeAlias = "Mapping[tuple[str, str], tuple[str, str | None]]"
 
 def take_place(driver: sqlite3.Connection, old: Table, new: Table) -> None:
     """Drop the old table, give the new one its name, its indexes and triggers in their order, its mark and statistics."""
-    with _marks_kept(driver, old.name, new.name):
+    with _marks_kept(driver, old, new):
         run(driver, f"DROP TABLE {old.sql_name}")
         if new.text.names_itself:
             _rename_by_hand(driver, new, old.name)
         else:
             _rename(driver, new, old.name)
         # Now, not before the copy: an index that is filled row by row takes five times as long.
-        for kind, _, text in old.dependents:
-            run(driver, in_main(kind, text))
+        for kind, name, text in old.dependents:
+            _make_again(driver, old.name, kind, name, text)
+
+
+def _make_again(driver: sqlite3.Connection, table: str, kind: str, name: str, text: str) -> None:
+    try:
+        run(driver, in_main(kind, text))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        problem = f"{kind} {name} cannot be made again ({error}); name it in drop_objects"
+        raise DefinitionError("T311", table=table, problem=problem) from error
+    except sqlite3.IntegrityError as error:
+        raise Refused("T313", table=table, problem=f"the new values break {kind} {name} ({error})") from error
 
 
 def schema_texts(driver: sqlite3.Connection, table: str) -> SchemaTexts:
@@ -40,10 +52,16 @@ def schema_texts(driver: sqlite3.Connection, table: str) -> SchemaTexts:
     return found
 
 
-def refuse_unless_unchanged(driver: sqlite3.Connection, old: Table, wanted: CreateTable, before: SchemaTexts) -> None:
-    """Compare the whole schema with what it was. Raises Refused (T317)."""
+def refuse_unless_unchanged(
+    driver: sqlite3.Connection, old: Table, wanted: CreateTable, before: SchemaTexts, *, only_keys: bool
+) -> None:
+    """Compare the whole schema with what it was. Raises Refused (T317).
+
+    Unless `only_keys` were asked for, SQLite's own indexes and tables may follow the new definition.
+    """
     now = schema_texts(driver, old.name)
-    changed = [" ".join(key) for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    keys = [key for key in sorted(before.keys() | now.keys()) if only_keys or not key[1].startswith("sqlite_")]
+    changed = [" ".join(key) for key in keys if before.get(key) != now.get(key)]
     if normal_form(read_table(driver, old.name).text.sql) != normal_form(wanted.sql):
         changed.append("its own definition")
     if changed:
@@ -51,11 +69,12 @@ def refuse_unless_unchanged(driver: sqlite3.Connection, old: Table, wanted: Crea
 
 
 @contextmanager
-def _marks_kept(driver: sqlite3.Connection, old: str, new: str) -> Iterator[None]:
+def _marks_kept(driver: sqlite3.Connection, before: Table, after: Table) -> Iterator[None]:
     """Park the mark of AUTOINCREMENT and the statistics under a name that DROP and RENAME do not know, and take them back.
 
     So they keep their own rowids too, and a table that never drew a number has no mark afterwards either.
     """
+    old, new = before.name, after.name
     parked = f"twinstep_kept_{old}"
     query = "SELECT name FROM main.sqlite_schema WHERE name = 'sqlite_sequence' OR name GLOB 'sqlite_stat[1-4]'"
     columns = {name: "name" if name == "sqlite_sequence" else "tbl" for (name,) in driver.execute(query).fetchall()}
@@ -63,8 +82,18 @@ def _marks_kept(driver: sqlite3.Connection, old: str, new: str) -> Iterator[None
         run(driver, f"UPDATE main.{table} SET {column} = ? WHERE {column} = ?", parked, old)
     yield
     for table, column in columns.items():
+        if table == "sqlite_sequence" and after.counts and not before.counts:
+            # It begins to count, from its rows on. RENAME TO renames the mark too; renamed by hand, it is done here.
+            run(driver, "UPDATE main.sqlite_sequence SET name = ? WHERE name = ?", old, new)
+            continue
         run(driver, f"DELETE FROM main.{table} WHERE {column} IN (?, ?)", old, new)
         run(driver, f"UPDATE main.{table} SET {column} = ? WHERE {column} = ?", old, parked)
+        if table == "sqlite_sequence" and not after.counts:
+            run(driver, "DELETE FROM main.sqlite_sequence WHERE name = ?", old)
+        if table != "sqlite_sequence":
+            indexes = "SELECT name FROM main.sqlite_schema WHERE type = 'index'"
+            gone = f"idx IS NOT NULL AND idx <> tbl AND idx NOT IN ({indexes})"
+            run(driver, f"DELETE FROM main.{table} WHERE tbl = ? AND {gone}", old)
     if "tbl" in columns.values():
         # Gathers nothing: lets this connection plan with the statistics at once.
         run(driver, "ANALYZE main.sqlite_master")

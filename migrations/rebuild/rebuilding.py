@@ -14,27 +14,43 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from ...events.errors import DefinitionError, Refused
+from ...events.errors import DefinitionError, Refused, TwinstepError
+from ...stores.explanation import Explanation, explain
+from ...stores.local_connection import restore_foreign_keys, set_foreign_keys_off
 from ..create_table import CreateTable, DeclaredKey, ForeignKey
 from ..quarantine import set_aside
 from ..sqlite_catalogue import ForeignKeyViolation, foreign_key_violations, plain_rows
-from ..sqlite_table import Table, describe, read_table, run
+from ..sqlite_table import Column, Table, describe, read_table, run
 from ..sqlite_text import fold, quoted
+from ..sqlite_working import all_working
 from .copying import NAMED_ROWS, fill, rows_named
+from .editing import (
+    column_of,
+    with_changed_column,
+    with_columns,
+    with_constraints,
+    with_options,
+    without_columns,
+    without_constraints,
+)
 from .placing import refuse_unless_unchanged, schema_texts, take_place
+from .reshaping import refill
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["ForeignKey", "Violations", "rebuild_table"]
+__all__ = ["ForeignKey", "Violations", "rebuild_table", "rebuilding"]
 
 Violations: TypeAlias = Literal["quarantine", "refuse"]
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _KEYS = """
     SELECT id, "table", "from", "to", on_delete, on_update FROM pragma_foreign_key_list(?, 'main') ORDER BY id, seq
 """
@@ -47,40 +63,177 @@ def rebuild_table(
     *,
     add_foreign_keys: Iterable[ForeignKey] = (),
     drop_foreign_keys: Iterable[ForeignKey] = (),
+    add_columns: Iterable[str] = (),
+    drop_columns: Iterable[str] = (),
+    rename_columns: Mapping[str, str] = _NOTHING,
+    change_columns: Mapping[str, str] = _NOTHING,
+    add_constraints: Iterable[str] = (),
+    drop_constraints: Iterable[str] = (),
+    strict: bool | None = None,
+    without_rowid: bool | None = None,
+    values: Mapping[str, str] = _NOTHING,
+    drop_objects: Iterable[str] = (),
     violations: Violations = "quarantine",
 ) -> None:
-    """Give the table these foreign keys and take those from it, with one copy of its rows; all else stays as it is.
+    """Give the table another definition, with one copy of its rows; all that is not named stays as it is.
+
+    Columns are definitions as in CREATE TABLE ("due INTEGER NOT NULL DEFAULT 0"); `change_columns` maps a name to the whole
+    new definition, `rename_columns` old names to new ones, which all other arguments use. Constraints are texts
+    ("CHECK (due > 0)"); those to drop are named, or given as they stand. `values` maps a column to an SQL expression over the
+    old row: only where one is given may a value change. `drop_objects` names indexes, triggers and views that go along because
+    a dropped column is in them. None for an option leaves it. With `violations` "quarantine", rows that a new key refuses are
+    set aside (docs/quarantine.md), with "refuse" they refuse it.
 
     Rows, rowids, the texts of columns and constraints, indexes, triggers (also those of other tables), views, the mark of
     AUTOINCREMENT and the statistics of ANALYZE are the same afterwards. Runs inside the caller's transaction, with foreign
     keys off; becomes durable with it. No statement of the connection may still be reading from the table.
 
-    Raises DefinitionError for a table or key that does not fit (T311) or a connection that is not ready (T312), and Refused
-    where rows cannot be kept exactly (T313, T316), where rows violate a new key (T314; older violations do not count), or
-    where keys cannot be checked (T315): then the table is as it was. Refused with T317 says that the result is not what
-    it must be; the transaction must then be rolled back. Errors of the driver (a full disk) come out as they are, and mean
-    the same.
+    Raises DefinitionError for what does not fit (T311) or a connection that is not ready (T312), and Refused where rows
+    cannot be kept exactly (T313, T316), where rows violate a new key (T314) or cannot be set aside (T342), where keys cannot be
+    checked (T315), or where the result is not what it must be (T317). The table and all else are then as they were. Errors of
+    the driver (a full disk) come out as they are; the transaction must then be rolled back.
     """
     driver = _driver_connection(connection)
+    wish = _Wish(
+        add_foreign_keys=tuple(add_foreign_keys),
+        drop_foreign_keys=tuple(drop_foreign_keys),
+        add_columns=tuple(add_columns),
+        drop_columns=tuple(drop_columns),
+        rename_columns=rename_columns,
+        change_columns=change_columns,
+        add_constraints=tuple(add_constraints),
+        drop_constraints=tuple(drop_constraints),
+        strict=strict,
+        without_rowid=without_rowid,
+        values=values,
+        drop_objects=tuple(drop_objects),
+        refuse=violations == "refuse",
+    )
     with plain_rows(driver):
         _refuse_unless_ready(driver)
-        broken = foreign_key_violations(driver)
-        old = read_table(driver, table)
-        added = tuple(add_foreign_keys)
-        wanted = _edited(driver, old, added, tuple(drop_foreign_keys))
-        before = schema_texts(driver, old.name)
-        new = _make(driver, old, wanted)
+        with _undone_if_refused(driver):
+            explanation = _rebuilt(driver, table, wish)
+    explain(driver, explanation)
+
+
+@frozen(kw_only=True)
+class _Wish:
+    """What is asked for."""
+
+    add_foreign_keys: tuple[ForeignKey, ...]
+    drop_foreign_keys: tuple[ForeignKey, ...]
+    add_columns: tuple[str, ...]
+    drop_columns: tuple[str, ...]
+    rename_columns: Mapping[str, str]
+    change_columns: Mapping[str, str]
+    add_constraints: tuple[str, ...]
+    drop_constraints: tuple[str, ...]
+    strict: bool | None
+    without_rowid: bool | None
+    values: Mapping[str, str]
+    drop_objects: tuple[str, ...]
+    refuse: bool
+
+    @property
+    def only_keys(self) -> bool:
+        """Whether nothing but foreign keys is to change, so that the rows can be moved as they lie on disk."""
+        shape = (self.add_columns, self.drop_columns, self.change_columns, self.add_constraints, self.drop_constraints)
+        return not any((*shape, self.values)) and self.strict is None and self.without_rowid is None
+
+
+def _rebuilt(driver: sqlite3.Connection, table: str, wish: _Wish) -> Explanation:
+    broken = foreign_key_violations(driver)
+    worked = all_working(driver)
+    gone = _drop_objects(driver, table, wish.drop_objects)
+    _rename_columns(driver, table, wish.rename_columns)
+    old = read_table(driver, table)
+    wanted = _edited(driver, old, wish)
+    before = schema_texts(driver, old.name)
+    new = _make(driver, old, wanted)
+    _refuse_unless_wanted(driver, old, new, wish)
+    if wish.only_keys:
+        fill(driver, old, new)
+    else:
+        refill(driver, old, new, wish.values)
+    refused = bool(wish.add_foreign_keys) and _breaks_a_key(driver, old, new, refuse=wish.refuse)
+    take_place(driver, old, new)
+    refuse_unless_unchanged(driver, old, wanted, before, only_keys=wish.only_keys)
+    _refuse_broken_dependents(driver, old, worked - set(gone))
+    if refused:
+        set_aside(driver, broken)
+    return Explanation(
+        table=old.name,
+        columns_changed=tuple(wish.values),
+        columns_removed=wish.drop_columns,
+        columns_renamed=wish.rename_columns,
+        objects_removed=gone,
+        definition_changed=True,
+    )
+
+
+@contextmanager
+def _undone_if_refused(driver: sqlite3.Connection) -> Iterator[None]:
+    run(driver, "SAVEPOINT twinstep_rebuild")
+    try:
+        yield
+    except TwinstepError:
+        run(driver, "ROLLBACK TO twinstep_rebuild")
+        run(driver, "RELEASE twinstep_rebuild")
+        raise
+    run(driver, "RELEASE twinstep_rebuild")
+
+
+@contextmanager
+def rebuilding(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A transaction to rebuild tables in, for use without a migration: foreign keys off before BEGIN IMMEDIATE, back after.
+
+    Committed at the end, rolled back where anything is raised. Raises DefinitionError (T312) where a transaction is open
+    already, since foreign keys could not be switched off in it.
+    """
+    if connection.in_transaction:
+        raise DefinitionError("T312", problem="a transaction is open already")
+    level, connection.isolation_level = connection.isolation_level, None
+    was_on = set_foreign_keys_off(connection)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        restore_foreign_keys(connection, was_on)
+        connection.isolation_level = level
+
+
+def _drop_objects(driver: sqlite3.Connection, table: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Drop the named indexes, triggers and views; "kind name" of each."""
+    query = "SELECT type, name FROM main.sqlite_schema WHERE type <> 'table' AND name = ? COLLATE NOCASE AND sql IS NOT NULL"
+    gone = []
+    for name in names:
+        found = driver.execute(query, (name,)).fetchone()
+        if found is None:
+            raise DefinitionError("T311", table=table, problem=f"there is no index, trigger or view {name} to drop")
+        kind, exact = found
+        run(driver, f"DROP {kind} main.{quoted(exact)}")
+        gone.append(f"{kind} {exact}")
+    return tuple(gone)
+
+
+def _rename_columns(driver: sqlite3.Connection, table: str, renames: Mapping[str, str]) -> None:
+    """SQLite's own renaming: it follows the name into keys, indexes, triggers and views."""
+    for old, new in renames.items():
         try:
-            _refuse_unless_wanted(driver, old, new)
-            fill(driver, old, new)
-            refused = bool(added) and _breaks_a_key(driver, old, new, refuse=violations == "refuse")
-        except Refused:
-            run(driver, f"DROP TABLE {new.sql_name}")
-            raise
-        take_place(driver, old, new)
-        refuse_unless_unchanged(driver, old, wanted, before)
-        if refused:
-            set_aside(driver, broken)
+            run(driver, f"ALTER TABLE main.{quoted(table)} RENAME COLUMN {quoted(old)} TO {quoted(new)}")
+        except sqlite3.OperationalError as error:
+            raise DefinitionError("T311", table=table, problem=str(error)) from error
+
+
+def _refuse_broken_dependents(driver: sqlite3.Connection, old: Table, worked: set[str]) -> None:
+    """Raise DefinitionError (T311) for views and triggers that worked before and do not with the new columns."""
+    broken = sorted(worked - all_working(driver))
+    if broken:
+        problem = f"{', '.join(broken)} would not work any more; name them in drop_objects, and make them anew afterwards"
+        raise DefinitionError("T311", table=old.name, problem=problem)
 
 
 def _driver_connection(connection: Connection | sqlite3.Connection) -> sqlite3.Connection:
@@ -98,8 +251,27 @@ def _refuse_unless_ready(driver: sqlite3.Connection) -> None:
         raise DefinitionError("T312", problem="foreign keys are on: dropping the old table would delete rows that refer to it")
 
 
-def _edited(driver: sqlite3.Connection, old: Table, add: Sequence[ForeignKey], drop: Sequence[ForeignKey]) -> CreateTable:
+def _edited(driver: sqlite3.Connection, old: Table, wish: _Wish) -> CreateTable:
     """The text of the table as it is wanted."""
+    text = _without_keys(driver, old, wish.drop_foreign_keys)
+    text = without_constraints(text, wish.drop_constraints, old.name)
+    text = with_columns(text, wish.add_columns, old.name)
+    text = without_columns(text, wish.drop_columns, old.name)
+    for name, definition in wish.change_columns.items():
+        text = with_changed_column(text, name, definition, old.name)
+    text = with_constraints(text, wish.add_constraints, old.name)
+    text = with_options(text, strict=wish.strict, without_rowid=wish.without_rowid, table=old.name)
+    columns = {fold(item.column) for item in text.items() if item.column}
+    there = {_identity(driver, found.key) for found in text.foreign_keys()}
+    for key in wish.add_foreign_keys:
+        _refuse_unfit_key(driver, old, key, columns)
+        if _identity(driver, key) in there:
+            raise DefinitionError("T311", table=old.name, problem=f"it already has the key {key}")
+        there.add(_identity(driver, key))
+    return text.with_keys(wish.add_foreign_keys)
+
+
+def _without_keys(driver: sqlite3.Connection, old: Table, drop: Sequence[ForeignKey]) -> CreateTable:
     declared = list(old.text.foreign_keys())
     dropped: list[DeclaredKey] = []
     for key in drop:
@@ -111,18 +283,13 @@ def _edited(driver: sqlite3.Connection, old: Table, add: Sequence[ForeignKey], d
             raise DefinitionError("T311", table=old.name, problem=f"the DEFERRABLE of the key {key} does not stand beside it")
         declared.remove(matching[-1])
         dropped.append(matching[-1])
-    there = {_identity(driver, found.key) for found in declared}
-    for key in add:
-        _refuse_unfit_key(driver, old, key)
-        if _identity(driver, key) in there:
-            raise DefinitionError("T311", table=old.name, problem=f"it already has the key {key}")
-        there.add(_identity(driver, key))
-    return old.text.without_keys(dropped).with_keys(add)
+    return old.text.without_keys(dropped)
 
 
-def _refuse_unfit_key(driver: sqlite3.Connection, old: Table, key: ForeignKey) -> None:
+def _refuse_unfit_key(driver: sqlite3.Connection, old: Table, key: ForeignKey, own: Set[str]) -> None:
     for table, columns in ((old.name, key.columns), (key.parent, key.parent_columns)):
-        there = {fold(name) for name, _ in driver.execute(_COLUMN_NAMES, (table,)).fetchall()}
+        itself = fold(table) == fold(old.name)
+        there = own if itself else {fold(name) for name, _ in driver.execute(_COLUMN_NAMES, (table,)).fetchall()}
         if not there:
             raise DefinitionError("T311", table=old.name, problem=f"the key {key} names a table that does not exist")
         missing = [column for column in columns if fold(column) not in there]
@@ -145,13 +312,23 @@ def _make(driver: sqlite3.Connection, old: Table, wanted: CreateTable) -> Table:
     while fold(name) in names:
         number += 1
         name = f"twinstep_new_{number}_{old.name}"
-    run(driver, wanted.named(name))
+    try:
+        run(driver, wanted.named(name))
+    except sqlite3.OperationalError as error:
+        raise DefinitionError("T311", table=old.name, problem=f"{error}; it would read {wanted.sql}") from error
     return describe(driver, name, wanted)
 
 
-def _refuse_unless_wanted(driver: sqlite3.Connection, old: Table, new: Table) -> None:
-    """SQLite's own reading of the edited text must be the same columns and exactly the wanted keys, or T317."""
-    if [column.declared for column in new.columns] != [column.declared for column in old.columns]:
+def _refuse_unless_wanted(driver: sqlite3.Connection, old: Table, new: Table, wish: _Wish) -> None:
+    """SQLite's own reading of the edited text must be the wanted columns and exactly the wanted keys, or T317."""
+    dropped, changed = set(map(fold, wish.drop_columns)), set(map(fold, wish.change_columns))
+    added = [fold(column_of(definition, old.name)) for definition in wish.add_columns]
+    names = [fold(column.name) for column in old.columns if fold(column.name) not in dropped] + added
+    same = {fold(column.name): _as_declared(column, wish) for column in old.columns if fold(column.name) not in changed}
+    read = {fold(column.name): _as_declared(column, wish) for column in new.columns}
+    if [fold(column.name) for column in new.columns] != names or any(
+        read[name] != declared for name, declared in same.items() if name not in dropped
+    ):
         raise Refused("T317", table=old.name, problem="the columns of the new table are others")
     keys: dict[int, ForeignKey] = {}
     for number, parent, column, parent_column, on_delete, on_update in driver.execute(_KEYS, (new.name,)).fetchall():
@@ -165,6 +342,13 @@ def _refuse_unless_wanted(driver: sqlite3.Connection, old: Table, new: Table) ->
     wanted = [evolve(declared.key, deferred=False) for declared in new.text.foreign_keys()]
     if Counter(_identity(driver, key) for key in keys.values()) != Counter(_identity(driver, key) for key in wanted):
         raise Refused("T317", table=old.name, problem="the keys of the new table are not the wanted ones")
+
+
+def _as_declared(column: Column, wish: _Wish) -> tuple[object, ...]:
+    """What SQLite says of a column; its place in the primary key and NOT NULL follow from other constraints and options."""
+    name, key_position, kind, required, *rest = column.declared
+    elsewhere = not wish.only_keys
+    return (name, 0 if elsewhere else key_position, kind, 0 if elsewhere and column.key_position else required, *rest)
 
 
 def _breaks_a_key(driver: sqlite3.Connection, old: Table, new: Table, *, refuse: bool) -> bool:
