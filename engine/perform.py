@@ -12,16 +12,15 @@ Read next: `worker.py`, `going_back.py`, `settling.py`, `loop.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 from attrs import evolve
 
 from ..events import types as e
 from ..events.errors import Blocked
 from ..events.lifecycle import Effect, Row, State
-from ..events.types import Event
+from ..events.types import Event, Json
 from ..migrations.catalogue import Fingerprint
-from ..migrations.definition import Query, SideName
+from ..migrations.definition import SideName
 from ..migrations.functions import load_what_they_use
 from ..migrations.target import Timing
 from .accepting import accept
@@ -29,6 +28,7 @@ from .decide import Observed, has_work
 from .definitions import SIDES
 from .going_back import compare, give_up, undo_local, undo_remote
 from .settling import adopt, baseline, record, restore
+from .slowdowns import query_findings
 from .worker import Situation, Worker
 
 
@@ -216,8 +216,18 @@ def _verify(worker: Worker, row: Row, situation: Situation) -> list[Event]:
         if not (side == "local" and situation.local_stands_by_another(situation.run.run)):
             findings += target.verify(work)
         looks[side] = target.look(work, content=False)
-        timings += target.measure([query for query in worker.defined.queries if query.side == side])
-    findings += slowdowns(worker.defined.queries, situation.recalled.validated, timings)
+        queries = [query for query in worker.defined.queries if query.side == side]
+        measured = target.measure(queries)
+        timings += measured
+        findings += query_findings(
+            queries,
+            _measured_before(situation, side),
+            measured,
+            indexes=_indexes(looks[side]),
+            target=target,
+            backup=situation.recalled.backup,
+            migration=worker.defined.id,
+        )
     return [
         e.Verified(
             run=situation.run.run,
@@ -250,19 +260,13 @@ EFFECTS: Mapping[Effect, Callable[[Worker, Row, Situation], list[Event]]] = {
 }
 
 
-def slowdowns(queries: Sequence[Query], validated: e.Validated | None, after: Sequence[Timing]) -> list[str]:
-    """Sentences for queries that do not use the index they should, or became slower with another plan."""
-    found: list[str] = []
-    wanted = {(query.side, query.name): query.uses_index for query in queries}
-    before = {(str(each["side"]), str(each["name"])): each for each in (validated.queries if validated is not None else ())}
-    for timing in after:
-        index = wanted.get((timing.side, timing.name))
-        if index is not None and index not in timing.plan:
-            found.append(f"query {timing.name} ({timing.side}) does not use {index}")
-        old = before.get((timing.side, timing.name))
-        if old is None or old["plan"] == timing.plan:
-            continue
-        was = float(cast("float", old["milliseconds"]))
-        if timing.milliseconds > 5 and timing.milliseconds > 1.2 * was:
-            found.append(f"query {timing.name} ({timing.side}) took {was:.2f} ms, takes {timing.milliseconds:.2f} ms")
-    return found
+def _measured_before(situation: Situation, side: SideName) -> dict[str, Mapping[str, Json]]:
+    validated = situation.recalled.validated
+    timings = validated.queries if validated is not None else ()
+    return {str(each["name"]): each for each in timings if each["side"] == side}
+
+
+def _indexes(look: Fingerprint) -> frozenset[str]:
+    """The names of the indexes in a look, without their schema."""
+    keys = (key.removeprefix("index ") for key in look.objects if key.startswith("index "))
+    return frozenset(key.rpartition(".")[2] for key in keys)

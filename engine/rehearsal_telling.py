@@ -18,9 +18,9 @@ from ..events.types import Json
 from ..migrations.definition import SideName
 from ..migrations.rehearsal.rehearsing import Fault, PartRehearsal, SideRehearsal
 from .definitions import SIDES, Defined
-from .perform import slowdowns
 from .rehearsal_report import TRACES, FaultReport, MigrationRehearsal, RehearsalReport
 from .report import ErrorReport, QueryTime, Report, RunReport, StepTime
+from .slowdowns import seen_once
 
 FORWARD: Final = ("VALIDATE", "BACK_UP", "APPLY_LOCAL", "APPLY_REMOTE", "VERIFY")
 BACKWARD: Final = ("UNDO_REMOTE", "UNDO_LOCAL", "COMPARE")
@@ -79,9 +79,8 @@ def _run(one: Rehearsed, began: str, ended: str) -> RunReport:
     steps = tuple(StepTime(effect=effect, seconds=round(took, 3)) for effect, took in seconds.items() if took)
     before = [timing for part in one.sides.values() for timing in part.before]
     after = [timing for part in one.sides.values() for timing in part.after]
-    validated = e.Validated(run=one.run, lock="", queries=tuple(timing.to_json() for timing in before))
     findings = [finding for part in one.sides.values() for finding in part.findings]
-    findings += slowdowns(one.defined.queries, validated, after)
+    findings += seen_once(one.defined.queries, before, after)
     faults = one.faults()
     return RunReport(
         run=one.run,

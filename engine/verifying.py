@@ -24,6 +24,7 @@ from ..events.fold import Status
 from ..events.lifecycle import State
 from ..events.types import Json, Recorded
 from ..migrations.definition import SideName
+from ..migrations.measuring import names_index
 from ..migrations.target import Timing
 from ..migrations.work import SideWork, recorded_work
 from .conflicts import BLOCKING, Known, conflicts
@@ -219,8 +220,8 @@ def _measured(opened: Session, name: str) -> dict[tuple[str, str], Mapping[str, 
 def _plan(timing: Timing, old: Mapping[str, Json] | None, index: str | None) -> tuple[bool, tuple[str, ...]]:
     """Whether an index that the query should use was lost, and what is to be said of its plan."""
     query = f"query {timing.name} ({timing.side})"
-    if index is not None and index not in timing.plan:
-        had = old is None or index in str(old["plan"])
+    if index is not None and not names_index(timing.plan, index):
+        had = old is None or names_index(str(old["plan"]), index)
         return had, (f"{query} does not use {index}" + (" any more" if had else ", as when it was measured last"),)
     return False, () if old is None or old["plan"] == timing.plan else (f"{query} has another plan than when measured last",)
 

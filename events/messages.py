@@ -550,6 +550,11 @@ MESSAGES: dict[str, Message] = {
         effect="Nothing more was undone.",
         next_step="Mend what is named, then run 'twinstep resume'.",
     ),
+    "T372": Message(
+        condition="{migration} makes a query slower that must not be: {query}. Three more measurements agree: {rounds}.",
+        effect="Both sides are taken back to where they were.",
+        next_step="Mend the migration or the query; or take fail_on_slowdown away, and it is a finding instead.",
+    ),
     # T36x: the database in memory
     "T361": Message(
         condition="The database in memory does not understand: {statement}",

@@ -28,6 +28,7 @@ from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
 from .definition import Query, SideName, name_of
 from .kept import ROWS, TABLE, Kept
 from .ledger import DECLARED, DONE, HEAD, KEY, OBJECTS, OPEN, LedgerRow, SideLedger
+from .measuring import Round
 from .quarantined import PutBack, Quarantined
 from .restored import explained, ledger_after
 from .schema_comparison import differences_of
@@ -292,6 +293,10 @@ class MemoryTarget:
     def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """A database in memory runs no queries."""
         return ()
+
+    def measure_again(self, queries: Sequence[Query], backup: Mapping[str, Json] | None) -> Mapping[str, tuple[Round, ...]]:
+        """Nothing was measured once."""
+        return {}
 
     def release_after_local(self) -> None:
         """The local writer lock ends with the commit; the remote lock is kept until `release`."""

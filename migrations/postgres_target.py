@@ -14,7 +14,6 @@ Read next: `postgres_ledger.py`, `concurrent.py` (single statements), `stores/re
 from __future__ import annotations
 
 import json
-import statistics
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from ..events.types import Json
 from ..stores.remote_connection import is_lost, open_remote, reads_as_standard, refuse_unfit_remote, shown, take_lock
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
+from . import postgres_measuring
 from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex, DropIndex
@@ -46,10 +46,10 @@ from .work import Order, SideWork
 
 if TYPE_CHECKING:
     from ..stores.remote_connection import Remote
+    from .measuring import Round
     from .quarantined import PutBack, Quarantined
     from .work import RestoreOrder
 
-REPETITIONS = 5
 MEASURE_SECONDS = 30
 
 # A group that met one of these is tried again as a whole: another session was in the way, nothing is wrong with it.
@@ -268,8 +268,11 @@ class PostgresTarget:
 
     def measure(self, queries: Sequence[Query], *, only_reading: bool = False) -> tuple[Timing, ...]:
         """The plan, and the median of a few runs, each in a transaction that is rolled back."""
-        timings = (self._measure(query, only_reading=only_reading) for query in queries)
-        return tuple(timing for timing in timings if timing is not None)
+        return postgres_measuring.measure(queries, lambda query, ask: self._measured(query, ask, only_reading=only_reading))
+
+    def measure_again(self, queries: Sequence[Query], backup: Mapping[str, Json] | None) -> Mapping[str, tuple[Round, ...]]:
+        """Three rounds of now: how it was before cannot be asked of a shared database any more."""
+        return postgres_measuring.measure_again(queries, lambda query, ask: self._measured(query, ask, only_reading=False))
 
     # One step
 
@@ -510,26 +513,15 @@ class PostgresTarget:
             with suppress(psycopg.Error):
                 connection.execute(b"RESET default_transaction_read_only")
 
-    def _measure(self, query: Query, *, only_reading: bool) -> Timing | None:
+    def _measured(self, query: Query, ask: Callable[[Remote], object], *, only_reading: bool) -> object:
         """None where others are in its way, it takes too long, or it writes and may not: no fault of the migration."""
         connection = self._connection()
-        times: list[float] = []
         try:
-            for repetition in range(REPETITIONS + 1):
-                connection.execute(_BEGIN.format(lock=5, statement=MEASURE_SECONDS).encode())
-                if only_reading:
-                    connection.execute(b"SET TRANSACTION READ ONLY")
-                if repetition == 0:
-                    # By the extended protocol, in which one statement is all there is: none can bring its own COMMIT along.
-                    rows = connection.execute(b"EXPLAIN (COSTS OFF) " + query.sql.encode(), binary=True).fetchall()
-                    plan = "\n".join(str(row[0]) for row in rows)
-                else:
-                    began = time.perf_counter()
-                    cursor = connection.execute(query.sql.encode(), binary=True)
-                    if cursor.description is not None:
-                        cursor.fetchall()
-                    times.append(time.perf_counter() - began)
-                connection.execute(b"ROLLBACK")
+            connection.execute(_BEGIN.format(lock=5, statement=MEASURE_SECONDS).encode())
+            if only_reading:
+                connection.execute(b"SET TRANSACTION READ ONLY")
+            found = ask(connection)
+            connection.execute(b"ROLLBACK")
         except psycopg.Error as error:
             self._abandon(connection)
             if is_lost(connection, error):
@@ -538,7 +530,7 @@ class PostgresTarget:
                 return None
             problem = error.diag.message_primary or str(error)
             raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=problem) from error
-        return Timing(name=query.name, side=self.side, milliseconds=1000 * statistics.median(times), plan=plan)
+        return found
 
     # The session and its errors
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import statistics
 import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +37,8 @@ from ..stores.local_connection import (
     translate,
 )
 from ..stores.seam import Probe, no_probe
-from ..stores.sqlite_errors import is_busy, primary_code
-from . import quarantined
+from ..stores.sqlite_errors import primary_code
+from . import quarantined, sqlite_measuring
 from . import sqlite_ledger as sql
 from .accounting.accounting import accounting
 from .catalogue import Changes, Fingerprint, Schema
@@ -57,6 +56,7 @@ from .sqlite_catalogue import (
     read_fingerprint,
     read_schema,
 )
+from .sqlite_limits import limited_statements
 from .sqlite_marks import note, put_back
 from .steps import ToUndo, down_row, due_units, head_row, stamp, units_to_undo, up_row
 from .target import Comparison, Timing, Undone, Whole
@@ -64,16 +64,10 @@ from .time_limit import OutOfTime, limited
 from .work import Order, SideWork
 
 if TYPE_CHECKING:
+    from .measuring import Round
     from .work import RestoreOrder
 
-REPETITIONS = 5
-MEASURE_SECONDS = 30.0
-SLOW_SECONDS = 0.5
 BUSY_SECONDS = 5.0
-# Of a query: it took too long, or it writes where nothing may be written.
-UNMEASURED = (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_READONLY)
-# How often SQLite asks whether the time is over, in steps of its virtual machine.
-STEPS_BETWEEN_LOOKS = 10_000
 # What is the disk's doing, and not the statement's that met it.
 DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT})
 
@@ -272,11 +266,20 @@ class SQLiteTarget:
             if connection is None or only_reading:
                 connection = open_local(self._path, readonly=only_reading, on_connect=self._on_connect)
             try:
-                timings = [self._measure(connection, query) for query in queries]
-                return tuple(timing for timing in timings if timing is not None)
+                return sqlite_measuring.measure(connection, queries)
             finally:
                 if connection is not self._writer:
                     connection.close()
+
+    def measure_again(self, queries: Sequence[Query], backup: Mapping[str, Json] | None) -> Mapping[str, tuple[Round, ...]]:
+        """On the backup and on the file, in turns; nothing where the backup is gone."""
+        if backup is None:
+            return {}
+        path = Backup.from_json(backup, folder=self._backups.folder).path
+        if not path.exists():
+            return {}
+        with self._translating("measuring on it"), closing(open_local(self._path, on_connect=self._on_connect)) as connection:
+            return sqlite_measuring.measure_again(connection, queries, path, on_connect=self._on_connect)
 
     # The change
 
@@ -401,7 +404,7 @@ class SQLiteTarget:
         deadline = time.monotonic() + work.limits.timeout_seconds
         for step in steps:
             text = step.text if isinstance(step, Statement) else f"{step.name}()"
-            with _limited(connection, deadline):
+            with limited_statements(connection, deadline):
                 if isinstance(step, Statement):
                     self._execute(connection, work, step.text, code, deadline)
                 else:
@@ -445,7 +448,7 @@ class SQLiteTarget:
         try:
             connection.execute("BEGIN")
             deadline = time.monotonic() + work.limits.timeout_seconds
-            with _limited(connection, deadline):
+            with limited_statements(connection, deadline):
                 self._call(connection, work, check, "T332", deadline)
         finally:
             roll_back(connection)
@@ -458,32 +461,6 @@ class SQLiteTarget:
             raise DefinitionError("T341", query=query, migration=work.migration, side=self.side, problem=error) from error
         if count:
             raise Blocked("T202", migration=work.migration, count=count, query=query)
-
-    def _measure(self, connection: sqlite3.Connection, query: Query) -> Timing | None:
-        times: list[float] = []
-        inside = connection.in_transaction
-        connection.execute("SAVEPOINT twinstep_measure" if inside else "BEGIN")
-        try:
-            with guarded(connection), _limited(connection, time.monotonic() + MEASURE_SECONDS):
-                steps = connection.execute(f"EXPLAIN QUERY PLAN {query.sql}").fetchall()
-                for _ in range(REPETITIONS):
-                    began = time.perf_counter()
-                    connection.execute(query.sql).fetchall()
-                    times.append(time.perf_counter() - began)
-                    if times[-1] > SLOW_SECONDS:
-                        break
-        except (sqlite3.Error, sqlite3.Warning, Refused) as error:
-            if isinstance(error, sqlite3.Error) and (is_busy(error) or primary_code(error) in UNMEASURED):
-                return None  # a time that cannot be had is no fault of the migration
-            raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=error) from error
-        finally:
-            if inside and connection.in_transaction:
-                connection.execute("ROLLBACK TO twinstep_measure")
-                connection.execute("RELEASE twinstep_measure")
-            elif not inside:
-                roll_back(connection)
-        plan = "\n".join(str(step[3]) for step in steps)
-        return Timing(name=query.name, side=self.side, milliseconds=1000 * statistics.median(times), plan=plan)
 
     # Connections and errors
 
@@ -546,13 +523,3 @@ def _short(statement: str) -> str:
 def _ended_by_itself(error: sqlite3.Error) -> bool:
     """Whether it is one of the errors after which SQLite has rolled the whole transaction back."""
     return primary_code(error) in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
-
-
-@contextmanager
-def _limited(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
-    """Interrupt statements that run after the time is over; SQLite then says "interrupted", and the step is refused."""
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
-    try:
-        yield
-    finally:
-        connection.set_progress_handler(None, STEPS_BETWEEN_LOOKS)

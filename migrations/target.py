@@ -26,6 +26,7 @@ from .ledger import REPLACED, RESTORED, RESTORED_BY, LedgerRow, SideLedger, note
 from .work import Order, SideWork
 
 if TYPE_CHECKING:
+    from .measuring import Round
     from .quarantined import PutBack, Quarantined
     from .work import RestoreOrder
 
@@ -64,10 +65,17 @@ class Timing:
     side: SideName
     milliseconds: float
     plan: str
+    repetitions: int = 1
 
     def to_json(self) -> dict[str, Json]:
         """As it goes into an event."""
-        return {"name": self.name, "side": self.side, "milliseconds": round(self.milliseconds, 4), "plan": self.plan}
+        return {
+            "name": self.name,
+            "side": self.side,
+            "milliseconds": round(self.milliseconds, 4),
+            "plan": self.plan,
+            "repetitions": self.repetitions,
+        }
 
 
 @frozen(kw_only=True)
@@ -245,6 +253,9 @@ class Target(Protocol):
 
         Raises DefinitionError (T341) for a query that the database refuses.
         """
+
+    def measure_again(self, queries: Sequence[Query], backup: Mapping[str, Json] | None) -> Mapping[str, tuple[Round, ...]]:
+        """Three more rounds of each query, in turns with the state before where `backup` holds it; rolled back as well."""
 
     def close(self) -> None:
         """Release, and let go of the connection. Closing twice is allowed."""

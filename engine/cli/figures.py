@@ -5,6 +5,8 @@ Read next: `screen.py`, where they are put.
 
 from __future__ import annotations
 
+from typing import Final
+
 
 def seconds(value: float) -> str:
     """Such as "<1 ms", "12 ms", "1.93 s", "2 min 05 s"."""
@@ -52,6 +54,23 @@ def ratio(before: float, after: float) -> str:
         return ""
     value = before / after
     return f"{value:.0f}x" if value >= 9.95 else f"{value:.1f}x"
+
+
+BAR: Final = 10
+
+
+def bar(before: float, after: float, blocks: str) -> str:
+    """How long the time after is beside the time before, which is the whole bar; longer times end in a plus.
+
+    >>> bar(10.0, 2.5, "#-"), bar(10.0, 20.0, "#-")
+    ('##--------', '#########+')
+    """
+    if before <= 0:
+        return ""
+    filled = round(BAR * min(after / before, 1.0))
+    if after > before * 1.05:
+        return blocks[0] * (BAR - 1) + "+"
+    return blocks[0] * max(filled, 1) + blocks[1] * (BAR - max(filled, 1))
 
 
 def instant(recorded_at: str) -> str:

@@ -38,6 +38,15 @@ class Screen:
         self.problem = ""
         self._console: Console | None = None
 
+    @property
+    def blocks(self) -> str:
+        """What a bar is drawn with, full and empty: plain signs where the stream could not show blocks."""
+        try:
+            "\u2588\u00b7".encode(self._stream.encoding or "ascii")
+        except (LookupError, UnicodeEncodeError):
+            return "#-"
+        return "\u2588\u00b7"
+
     def line(self, text: str = "", style: str = "") -> None:
         """One line, as it is."""
         try:

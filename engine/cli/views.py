@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from .figures import counted, instant, milliseconds, ratio, seconds, size
+from ...migrations.measuring import TOO_FAST_MS
+from .figures import bar, counted, instant, milliseconds, ratio, seconds, size
 from .screen import BAD, FAINT, GOOD, HEADING, Screen
 from .sentences import changes_text
 from .trouble import without_passwords
@@ -199,13 +200,15 @@ def show_queries(queries: Sequence[QueryTime], screen: Screen, *, indent: str = 
             query.side,
             milliseconds(query.before_ms),
             milliseconds(query.after_ms),
-            ratio(query.before_ms, query.after_ms),
-            "new plan" if query.plan_changed else "",
+            ratio(query.before_ms, query.after_ms) if query.before_ms >= TOO_FAST_MS else "",
+            bar(query.before_ms, query.after_ms, screen.blocks) + (" *" if query.plan_changed else ""),
         )
         for query in listed
     ]
     if rows:
-        screen.table(("query", "side", "before ms", "after ms", "ratio", ""), rows, right={2, 3, 4}, indent=indent)
+        screen.table(("query", "side", "before ms", "after ms", "ratio", "of before"), rows, right={2, 3, 4}, indent=indent)
+        if any(query.plan_changed for query in listed):
+            screen.line(f"{indent}* by another plan than before", FAINT)
     others = len(queries) - len(listed)
     if others:
         more = "other query" if rows else "query"

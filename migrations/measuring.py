@@ -1,0 +1,67 @@
+"""How queries are timed: in rounds over all of them, so that what a machine does meanwhile falls on each alike. Pure.
+
+The first round warms the cache and is thrown away, unless it took so long that there will be no other. A cheap query is run in
+every round, a slow one as long as its share of time lasts. What is told is the median.
+
+Read next: `sqlite_measuring.py`, `postgres_measuring.py` (who run a query once), `engine/slowdowns.py` (what is made of it).
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from .definition import Query
+
+ROUNDS = 7
+AGAIN = 3
+SHARE_SECONDS = 1.0
+# Below this before, a time says more about the way there and back than about the query: neither a gain nor a loss.
+TOO_FAST_MS = 0.1
+
+
+@frozen(kw_only=True)
+class Round:
+    """One more measurement of a query that seems slower, in milliseconds; `before_ms` where the state before can be asked."""
+
+    before_ms: float | None
+    after_ms: float
+
+
+def measured(
+    queries: Sequence[Query], once: Callable[[Query], float | None], *, rounds: int = ROUNDS
+) -> dict[str, list[float]]:
+    """Seconds by query name, round by round; `once` gives the time of one run, or None where it cannot be had.
+
+    A query that could not be run once is left out for good.
+    """
+    times: dict[str, list[float]] = {query.name: [] for query in queries}
+    spent = dict.fromkeys(times, 0.0)
+    for _ in range(rounds + 1):
+        for query in queries:
+            if query.name not in times or (times[query.name] and spent[query.name] > SHARE_SECONDS):
+                continue
+            seconds = once(query)
+            if seconds is None:
+                del times[query.name]
+            else:
+                times[query.name].append(seconds)
+                spent[query.name] += seconds
+    return {name: found[1:] or found for name, found in times.items()}
+
+
+def median_ms(seconds: Sequence[float]) -> float:
+    """The median in milliseconds."""
+    return 1000 * statistics.median(seconds)
+
+
+def names_index(plan: str, index: str) -> bool:
+    """Whether the plan uses the index of exactly that name.
+
+    >>> names_index("SEARCH notes USING INDEX idx_a2 (id=?)", "idx_a")
+    False
+    """
+    return re.search(rf'(?<![\w$"]){re.escape(index)}(?![\w$"])|"{re.escape(index)}"', plan) is not None
