@@ -105,10 +105,10 @@ class CreateTable:
 
     sql: str
     _found: tuple[Token, ...] = field(init=False, eq=False, repr=False, default=Factory(_read, takes_self=True))
-
-    @property
-    def _close(self) -> int:
-        return _closing(self._found, 3)
+    # Once: it is asked for with every row that is looked for.
+    _close: int = field(
+        init=False, eq=False, repr=False, default=Factory(lambda table: _closing(table._found, 3), takes_self=True)
+    )
 
     @property
     def without_rowid(self) -> bool:
@@ -120,6 +120,11 @@ class CreateTable:
         """What stands behind the columns: "strict", "without rowid"."""
         words = {token.word for token in self._found[self._close :]}
         return frozenset({"strict"} & words) | ({"without rowid"} if "without" in words else frozenset())
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self._found[2].name
 
     @property
     def end_of_items(self) -> int:

@@ -36,6 +36,15 @@ def load_what_they_use(work: SideWork) -> None:
         import_module(f"..stores.{guard}", __package__)
 
 
+def said_by(result: object) -> tuple[str, ...]:
+    """What a check returned, as findings: one sentence, several, or nothing. Anything else says nothing."""
+    if isinstance(result, str):
+        return (result,) if result else ()
+    if isinstance(result, list | tuple):
+        return tuple(each for each in result if isinstance(each, str))
+    return ()
+
+
 def load_functions(source: str, path: Path, migration: str, timeout_seconds: float) -> dict[str, FileFunction]:
     """The functions that Twinstep calls, by name; others in the file are its own business.
 

@@ -26,6 +26,7 @@ from ..stores.seam import Probe, no_probe
 from .after_undo import mark_after
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
 from .definition import Query, SideName, name_of
+from .functions import said_by
 from .kept import ROWS, TABLE, Kept
 from .ledger import DECLARED, DONE, HEAD, KEY, OBJECTS, OPEN, LedgerRow, SideLedger
 from .measuring import Round
@@ -239,7 +240,7 @@ class MemoryTarget:
         """Call the migration's own check on the contents."""
         contents = self._reach()
         if work.check is not None:
-            _call(work.check, copy.deepcopy(contents), work, "T332", self._side)
+            return said_by(_call(work.check, copy.deepcopy(contents), work, "T332", self._side))
         return ()
 
     def compare(self, works: Sequence[SideWork]) -> Comparison:
@@ -482,10 +483,10 @@ def _run(steps: Sequence[Statement | CallableStep], contents: Contents, order: O
             _execute(step.text, contents, valid=True)
 
 
-def _call(function: object, contents: Contents, work: SideWork, code: str, side: str) -> None:
+def _call(function: object, contents: Contents, work: SideWork, code: str, side: str) -> object:
     """Run a function on contents; whatever it raises is the database's refusal."""
     try:
-        cast("Callable[[Contents], object]", function)(contents)
+        return cast("Callable[[Contents], object]", function)(contents)
     except Exception as error:  # a host's function may raise anything: it is one refusal, with its cause
         name = name_of(function)
         problem = f"{type(error).__name__}: {error}"

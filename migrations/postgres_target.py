@@ -34,6 +34,7 @@ from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex, DropIndex
 from .definition import Query, SideName, StepFunction, name_of
+from .functions import said_by
 from .kept import Kept
 from .ledger import DECLARED, DONE, OBJECTS, OPEN, SideLedger
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
@@ -235,10 +236,9 @@ class PostgresTarget:
         ours = sorted(name for name in invalid if name.rpartition(".")[2] in built)
         if ours:
             raise Refused("T332", migration=work.migration, side=self.side, problem=f"invalid indexes: {', '.join(ours)}")
-        if work.check is not None:
-            self._check(work, work.check)
+        said = said_by(self._check(work, work.check)) if work.check is not None else ()
         # Somebody may be building one right now, or it waits for its partitions: no reason to take anything back.
-        return tuple(f"the index {name} on the remote is invalid" for name in sorted(invalid))
+        return (*said, *(f"the index {name} on the remote is invalid" for name in sorted(invalid)))
 
     def compare(self, works: Sequence[SideWork]) -> Comparison:
         """Hold the named schemas against what the works make of empty ones, in a transaction that is rolled back."""
@@ -487,10 +487,10 @@ class PostgresTarget:
         self._tried(order, "ledger", lambda connection: sql.make(connection, head))
         self._fenced = True
 
-    def _check(self, work: SideWork, check: StepFunction) -> None:
+    def _check(self, work: SideWork, check: StepFunction) -> object:
         try:
             with self._only_reading(work) as connection:
-                self._call(check, connection, work, "T332")
+                return self._call(check, connection, work, "T332")
         except psycopg.Error as error:
             raise self._refusal(error, work.migration, "T332", "check_remote()") from error
 

@@ -43,6 +43,7 @@ from . import sqlite_ledger as sql
 from .accounting.accounting import accounting
 from .catalogue import Changes, Fingerprint, Schema
 from .definition import Query, SideName, StepFunction, name_of
+from .functions import said_by
 from .kept import Kept
 from .ledger import DECLARED, HEAD, LedgerRow, SideLedger
 from .quarantined import PutBack, Quarantined
@@ -224,9 +225,7 @@ class SQLiteTarget:
                 problems.append(f"user_version is {version}, not {wanted}")
             if problems:
                 raise Refused("T332", migration=work.migration, side=self.side, problem="; ".join(problems))
-            if work.check is not None:
-                self._check(work, work.check)
-        return ()
+            return said_by(self._check(work, work.check)) if work.check is not None else ()
 
     def compare(self, works: Sequence[SideWork]) -> Comparison:
         """Hold the schema and user_version against what the works make of an empty file."""
@@ -422,14 +421,16 @@ class SQLiteTarget:
                     raise
                 raise self._refusal(error, work, code, statement, deadline) from error
 
-    def _call(self, connection: sqlite3.Connection, work: SideWork, function: StepFunction, code: str, deadline: float) -> None:
+    def _call(
+        self, connection: sqlite3.Connection, work: SideWork, function: StepFunction, code: str, deadline: float
+    ) -> object:
         # 0.4 s of import, paid only by migrations with functions.
         from ..stores.held_sqlalchemy import sqlalchemy_connection
 
         name = name_of(function)
         try:
             with limited(deadline - time.monotonic()), sqlalchemy_connection(connection) as lent:
-                function(lent)
+                return function(lent)
         except OutOfTime as error:
             raise self._out_of_time(work, f"{name}()") from error
         except TwinstepError as error:
@@ -442,14 +443,14 @@ class SQLiteTarget:
         except (Exception, SystemExit) as error:  # a host's function may raise anything: it is one refusal, with its cause
             raise self._refusal(getattr(error, "orig", None) or error, work, code, f"{name}()", deadline) from error
 
-    def _check(self, work: SideWork, check: StepFunction) -> None:
+    def _check(self, work: SideWork, check: StepFunction) -> object:
         # A connection of its own: whatever the check does to it, the file cannot be changed, and no lock is lost.
         connection = open_local(self._path, readonly=True, on_connect=self._on_connect)
         try:
             connection.execute("BEGIN")
             deadline = time.monotonic() + work.limits.timeout_seconds
             with limited_statements(connection, deadline):
-                self._call(connection, work, check, "T332", deadline)
+                return self._call(connection, work, check, "T332", deadline)
         finally:
             roll_back(connection)
             connection.close()

@@ -21,9 +21,10 @@ from types import MappingProxyType
 
 from ..definition import Query
 from .builders import NOW, JournalMode, build_local, build_remote
+from .local_dirt import violations
 from .local_schema import Variant
 
-__all__ = ["FOLDER", "MIGRATION", "NOW", "JournalMode", "Variant", "build_local", "build_remote", "queries"]
+__all__ = ["FOLDER", "MIGRATION", "NOW", "JournalMode", "Variant", "build_local", "build_remote", "queries", "violations"]
 
 FOLDER = Path(__file__).parent / "folder"
 """The folder of migrations; it holds this one."""

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from . import local_schema, remote_schema
+from .at_12 import indexes_at_12, remote_at_12, tables_at_12
 from .local_data import local_rows
+from .local_dirt import plant
 from .local_schema import Variant
 from .remote_data import remote_rows
 
@@ -38,27 +40,38 @@ def build_local(
     variant: Variant = "fresh",
     journal_mode: JournalMode = "delete",
     now: int = NOW,
+    version: Literal[11, 12] = 11,
+    dirty_every: int | None = None,
 ) -> None:
-    """Make a version-11 file of so many notes at `path`, where no database may be yet; 0 notes make an empty one.
+    """Make a file of so many notes at `path`, where no database may be yet; 0 notes make an empty one.
+
+    `version` 12 is what a new install of version 12 makes at once: keys, indexes and all. With `dirty_every`, every so-manieth
+    note, reminder, task and folder was deleted without what refers to it, and more (see `local_dirt.py`); for version 11 only.
 
     All in one transaction: a failure leaves a file without tables. Raises sqlite3.OperationalError where the tables are
     already there.
     """
+    if version == 12 and dirty_every is not None:
+        raise ValueError("a file of version 12 has keys, which keep it clean")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_mode = {journal_mode}")
         # A test file that a power cut may cost; a quarter of the time.
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN IMMEDIATE")
-        for statement in local_schema.TABLES:
+        for statement in local_schema.TABLES if version == 11 else tables_at_12():
             connection.execute(statement)
         for table, columns, rows in local_rows(notes=notes, seed=seed, now=now):
             marks = ", ".join("?" * len(columns))
             connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+        if dirty_every is not None:
+            plant(connection, every=dirty_every, now=now)
         connection.execute(local_schema.FILL_SEARCH_TABLE)
         for statement in local_schema.indexes(variant) + local_schema.triggers(variant):
             connection.execute(statement)
+        for statement in indexes_at_12() if version == 12 else ():
+            connection.execute(statement)
         connection.execute("ANALYZE")
-        connection.execute(f"PRAGMA user_version = {local_schema.USER_VERSION}")
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
 
 
@@ -69,12 +82,14 @@ def build_remote(
     notes_per_user: int = 500,
     seed: int = 1,
     now: datetime | None = None,
+    version: Literal[11, 12] = 11,
 ) -> None:
     """Fill an empty PostgreSQL database with the remote schema and so many users of so many notes.
 
     A connection must be in autocommit mode, since VACUUM ANALYZE comes last; a URL may be libpq's or SQLAlchemy's. Dates
     lie in the 1 000 days up to `now`, by default the server's own clock cut to the hour, because the application's queries
-    ask for "the last 20 days". Schema and rows are one transaction. Raises psycopg.Error where the tables are already there.
+    ask for "the last 20 days". `version` 12 has what the migration adds, too. Schema and rows are one transaction. Raises
+    psycopg.Error where the tables are already there.
     """
     with _connected(connection_or_url) as connection:
         moment = now or _hour_of_server(connection)
@@ -87,6 +102,8 @@ def build_remote(
                         copy.write(chunk)
             for statement in remote_schema.INDEXES:
                 cursor.execute(statement)
+        for statement in remote_at_12() if version == 12 else ():
+            connection.execute(statement.encode())
         connection.execute("VACUUM ANALYZE")
 
 

@@ -39,8 +39,21 @@ FOREIGN_KEYS = {
 SAVED = "twinstep_phase3_"
 
 
+# Those that cannot be reached from a root.
+LOST_FOLDERS = """
+WITH RECURSIVE reached(id) AS (
+    SELECT id FROM local_folders WHERE parent_id IS NULL
+    UNION SELECT f.id FROM local_folders f JOIN reached r ON f.parent_id = r.id
+)
+SELECT id FROM local_folders WHERE id NOT IN (SELECT id FROM reached) ORDER BY id
+"""
+
+
 def local_up(connection: Connection) -> None:
-    """Rebuild the six tables with their keys, index the keys that no index serves, and renew the statistics."""
+    """Rebuild the six tables with their keys, index the keys that no index serves, and renew the statistics.
+
+    Rows that a key refuses are set aside, and an optional reference to nothing becomes NULL; the way back puts them back.
+    """
     for table in _statistics(connection):
         connection.exec_driver_sql(f"CREATE TABLE {SAVED}{table} AS SELECT * FROM {table} ORDER BY rowid")
     for table, keys in FOREIGN_KEYS.items():
@@ -48,6 +61,12 @@ def local_up(connection: Connection) -> None:
     for table, column in _unserved(connection):
         connection.exec_driver_sql(f"CREATE INDEX {_key_index(table, column)} ON {table} ({column})")
     connection.exec_driver_sql("ANALYZE")
+
+
+def check_local(connection: Connection) -> list[str]:
+    """Tell of folders that no key refuses and no list shows: in a cycle, or under themselves."""
+    found = connection.exec_driver_sql(LOST_FOLDERS).scalars().all()
+    return [f"{len(found)} folders are under themselves, and so in no list: {', '.join(found[:5])}"] if found else []
 
 
 def local_down(connection: Connection) -> None:
