@@ -17,7 +17,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from ..stores.remote_connection import is_lost, open_remote, reads_as_standard, 
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
 from . import postgres_measuring
+from .accounting.loss import refusal
 from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex, DropIndex
@@ -37,6 +38,7 @@ from .definition import Query, SideName, StepFunction, name_of
 from .functions import said_by
 from .kept import Kept
 from .ledger import DECLARED, DONE, OBJECTS, OPEN, SideLedger
+from .postgres_accounting import count_rows, losses, names_outside, row_findings, rows_changed
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
 from .postgres_keeping import read_kept, run_keeping
 from .script import CallableStep, CompiledStep, Unit
@@ -87,6 +89,7 @@ class PostgresTarget:
         self._is_pair = is_pair
         self._probe = probe
         self._open: Remote | None = None
+        self._heard: list[str] = []
         self._held: str | None = None
         self._fenced = False
 
@@ -175,6 +178,7 @@ class PostgresTarget:
         self.hold()
         with self._asking(order.migration) as connection:
             before = read_catalogue(connection, order.work.limits.schemas)
+            rows = count_rows(connection, before)
             due_now = due_units(order, sql.read(connection, order.migration))
         if due_now:
             self._make_ledger(order)
@@ -184,7 +188,10 @@ class PostgresTarget:
             else:
                 self._run_group(order, due)
         with self._asking(order.migration) as connection:
-            return before.changes_to(read_catalogue(connection, order.work.limits.schemas))
+            after = read_catalogue(connection, order.work.limits.schemas)
+            now = count_rows(connection, after)
+        changes = before.changes_to(after)
+        return evolve(changes, rows=rows_changed(rows, now), findings=tuple(row_findings(rows, now)))
 
     def confirm(self, order: Order, by: str) -> None:
         """Add the confirmation row; a role without the right to do so relies on the change all the same."""
@@ -284,13 +291,24 @@ class PostgresTarget:
             if runs_functions:
                 sql.write(connection, (evolve(row, state=sql.RUNNING),))
             before = read_catalogue(connection, order.work.limits.schemas)
+            self._heard.clear()
             self._run(connection, due.unit.up, order, "T331")
             if not sql.is_whole(connection, self._held or ""):
                 raise Refused("T219", problem="to change Twinstep's ledger")
-            touched = before.touched_until(read_catalogue(connection, order.work.limits.schemas))
+            after = read_catalogue(connection, order.work.limits.schemas)
+            declared = order.work.limits.objects_removed
+            lost = losses(before, after, self._heard, declared=declared, outside=self._names_outside)
+            if lost:
+                raise refusal(order.migration, lost)
+            touched = before.touched_until(after)
             sql.write(connection, (evolve(row, before=json.dumps({OBJECTS: touched})),))
 
         self._transaction(order, "group", work, runs_functions=runs_functions)
+
+    def _names_outside(self) -> frozenset[str]:
+        """What is there for others, who do not see what the open transaction has dropped."""
+        with closing(open_remote(self._url)) as beside:
+            return names_outside(beside)
 
     def _run_single(self, order: Order, due: Due) -> None:
         statement = self._single(due.unit, order)
@@ -373,6 +391,7 @@ class PostgresTarget:
                     if not reads_as_standard(connection):
                         problem = "a step before it has switched standard_conforming_strings off"
                         raise Refused(code, migration=order.migration, side=self.side, problem=problem, statement=_short(text))
+                    self._heard.append(step.text)
                     connection.execute(step.text.encode(), prepare=False)
                 else:
                     self._call(order.work.compiled.callables[step.name], connection, order.work, code)
@@ -394,7 +413,7 @@ class PostgresTarget:
 
         name = name_of(function)
         try:
-            with sqlalchemy_connection(connection) as lent:
+            with sqlalchemy_connection(connection, heard=self._heard.append) as lent:
                 result = function(lent)
         except (TwinstepError, psycopg.Error):
             raise

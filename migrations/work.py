@@ -170,6 +170,7 @@ def _limits(migration: Migration, side: SideName) -> Limits:
         timeout_seconds=remote.statement_timeout_seconds,
         lock_timeout_seconds=remote.lock_timeout_seconds,
         schemas=remote.schemas,
+        objects_removed=expect.objects_removed,
     )
 
 

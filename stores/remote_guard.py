@@ -10,7 +10,7 @@ Importing this module imports SQLAlchemy, so it is imported only for migrations 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -30,14 +30,19 @@ if TYPE_CHECKING:
 CONTROL = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
 
 
+def _unheard(statement: str) -> None:
+    """Nobody asks."""
+
+
 @contextmanager
-def sqlalchemy_connection(connection: Remote) -> Iterator[Connection]:
-    """Lend the open transaction. Raises Refused (T219) where the borrower tried to end it."""
+def sqlalchemy_connection(connection: Remote, *, heard: Callable[[str], None] = _unheard) -> Iterator[Connection]:
+    """Lend the open transaction; `heard` is told each statement. Raises Refused (T219) where the borrower tried to end it."""
     before = _transaction(connection)
     dialect = _HeldDialect()
     pool = StaticPool(lambda: cast("DBAPIConnection", connection), reset_on_return=None, dialect=dialect)
     engine = Engine(pool, dialect, make_url("postgresql+psycopg://"))
     event.listen(engine, "before_cursor_execute", _refuse_control)
+    event.listen(engine, "before_cursor_execute", lambda _connection, _cursor, statement, *_rest: heard(statement))
     lent = engine.connect()
     try:
         dialect.initialize(lent)  # type: ignore[no-untyped-call]
