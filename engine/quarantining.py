@@ -47,18 +47,18 @@ class QuarantineReport:
 def restore_quarantined(opened: Session, ids: Sequence[int] | None) -> QuarantineReport:
     """Put these rows back, or all that lie there.
 
-    Raises Blocked: T343 without a local database, T344 for an id that does not lie there, T345 while a run is in flight.
+    Raises Blocked: T290 without a local database, T291 for an id that does not lie there, T292 while a run is in flight.
     """
     local = opened.targets.get("local")
     if local is None:
-        raise opened.problems.get("local") or Blocked("T343")
+        raise opened.problems.get("local") or Blocked("T290")
     lying = {each.id: each for each in local.quarantined() if each.put_back_at is None}
     unknown = [id for id in ids or () if id not in lying]
     if unknown:
-        raise Blocked("T344", id=unknown[0])
+        raise Blocked("T291", id=unknown[0])
     in_flight = [name for name, status in opened.statuses().items() if status.in_flight]
     if in_flight:
-        raise Blocked("T345", migration=in_flight[0])
+        raise Blocked("T292", migration=in_flight[0])
     wanted = lying if ids is None else {id: lying[id] for id in ids}
     if not wanted:
         return QuarantineReport(outcome="up_to_date")

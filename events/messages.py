@@ -492,16 +492,16 @@ MESSAGES: dict[str, Message] = {
         effect="The change was not committed; every row is still there.",
         next_step="Mend or remove those rows first, then run 'twinstep migrate' again.",
     ),
-    "T343": Message(
+    "T290": Message(
         condition="There is no local database, and so nothing that was set aside.",
         next_step="Name it with --local PATH.",
     ),
-    "T344": Message(
+    "T291": Message(
         condition="There is no row {id} in quarantine, or it was put back already.",
         effect="Nothing was changed.",
         next_step="Run 'twinstep quarantine list' to see those that there are.",
     ),
-    "T345": Message(
+    "T292": Message(
         condition="A run of {migration} is in flight, and may yet put rows back itself.",
         effect="Nothing was changed.",
         next_step="Run 'twinstep resume' to finish it; then restore from quarantine.",

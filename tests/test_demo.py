@@ -84,7 +84,7 @@ def test_the_demo_shows_what_it_read_and_leaves_nothing_behind(temporary: Path) 
     assert "read again from the file: as recorded" in shown
     assert re.search(r"Backup\n  [\d.]+ kB in notes.db.twinstep/backups/, restored once as a trial\n", shown)
     assert "8 events in 2 streams; the hash chain holds, the read tables agree" in shown
-    assert re.search(r"  query +side +before ms +after ms +ratio\n  Q1 main list .*\n  P3 main list ", shown)
+    assert re.search(r"  query +side +before ms +after ms +ratio +of before\n  Q1 main list .*\n  P3 main list ", shown)
     assert re.search(r"\nverified: the migration took .* the demo .*\n$", shown)
 
 

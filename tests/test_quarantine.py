@@ -347,7 +347,7 @@ def test_the_command_lists_and_restores(tmp_path: Path, capsys: pytest.CaptureFi
     assert (row["content"], row["key"]) == ({"id": 2, "note": 99, "x": "two"}, {"id": 2})
     assert project.run("quarantine", "list", "--table", "notes", "--json", *where).data == {"rows": []}
     assert project.run("quarantine", "restore", *where).code == 2
-    assert "T344" in project.run("quarantine", "restore", "77", *where).err
+    assert "T291" in project.run("quarantine", "restore", "77", *where).err
     refused = project.run("quarantine", "restore", "--all", *where)
     assert (refused.code, "stays: still the key (note)" in " ".join(refused.out.split())) == (1, True)
     with closing(sqlite3.connect(project.local)) as host:
