@@ -9,14 +9,17 @@ Works inside the caller's transaction, with foreign keys off. Must never import 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from attrs import field, fields, frozen
 
-from .row_values import RawText, Value, from_json, read_text, shown, to_json
+from .broken_keys import broken_rows, key_name, keys_of
+from .row_values import SqlValue, Value, bindable, exact_text, from_json, mark, shown, to_json
 from .sqlite_catalogue import ForeignKeyViolation, foreign_key_violations, plain_rows
 from .sqlite_table import Table, read_any_table, run
 from .sqlite_text import fold, in_main, quoted
@@ -35,6 +38,7 @@ _CREATE = f"""
         row_number INTEGER,
         content TEXT NOT NULL,
         reason TEXT NOT NULL,
+        broken_before TEXT NOT NULL,
         migration TEXT NOT NULL DEFAULT '',
         run TEXT NOT NULL DEFAULT '',
         set_aside_at TEXT NOT NULL,
@@ -43,7 +47,8 @@ _CREATE = f"""
     )
 """
 _SELECT = f"""
-    SELECT id, kind, table_name, row_key, row_number, content, reason, migration, run, set_aside_at, put_back_at, put_back_by
+    SELECT id, kind, table_name, row_key, row_number, content, reason, broken_before, migration, run, set_aside_at,
+        put_back_at, put_back_by
     FROM main.{TABLE}
 """
 _TRIGGERS = """
@@ -56,7 +61,9 @@ class Quarantined:
     """One row, or one reference of a row, that was set aside. Times are UTC, ISO 8601 with zone.
 
     `row_key` is the primary key and `content` the whole row (of a "reference": the columns that became NULL), as JSON text.
-    `row_number` is the rowid, None in a table without. `put_back_by` is the run or the restore that put it back.
+    `row_number` is the rowid, None in a table without. `broken_before` are the keys (parent and columns, as JSON text) by which
+    the row referred to nothing already: these it may break again when it is put back. `put_back_by` is the run or the restore
+    that put it back.
     """
 
     id: int
@@ -66,6 +73,7 @@ class Quarantined:
     row_number: int | None
     content: str
     reason: str
+    broken_before: str
     migration: str
     run: str
     set_aside_at: str
@@ -124,8 +132,9 @@ def put_back(driver: sqlite3.Connection, wanted: Sequence[Quarantined], *, by: s
     done: dict[int, Quarantined] = {}
     refused: dict[int, str] = {}
     with plain_rows(driver), triggers_off(driver) as without_triggers:
+        tables = {name: _table(driver, name) for name in {each.table for each in wanted}}
         for each in sorted(wanted, key=lambda each: (each.kind != ROW, -each.id)):
-            table = _table(driver, each.table)
+            table = tables[each.table]
             if table is None:
                 refused[each.id] = f"there is no table {each.table} any more"
                 continue
@@ -135,7 +144,8 @@ def put_back(driver: sqlite3.Connection, wanted: Sequence[Quarantined], *, by: s
                 done[each.id] = each
             else:
                 refused[each.id] = problem
-        for id, problem in _taken_out_again(driver, done, before):
+        standing = {name: table for name, table in tables.items() if table is not None}
+        for id, problem in _taken_out_again(driver, standing, done, before):
             del done[id]
             refused[id] = problem
         for id in done:
@@ -167,9 +177,9 @@ def _insert(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str |
     if table.rowid is not None and not table.rowid_is_column and not (table.primary_key and _rowid_taken(driver, table, row)):
         values = {table.rowid: row.row_number, **values}
     names = ", ".join(map(quoted, values))
-    marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values.values())
-    bound = tuple(bytes(value) if isinstance(value, RawText) else value for value in values.values())
-    if problem := _problem(driver, f"INSERT OR ABORT INTO {table.sql_name} ({names}) VALUES ({marks})", bound):
+    marks = ", ".join(map(mark, values.values()))
+    statement = f"INSERT OR ABORT INTO {table.sql_name} ({names}) VALUES ({marks})"
+    if problem := _problem(driver, statement, bindable(values.values())):
         return problem
     kept = from_json(row.content)
     if _now(driver, table, row, tuple(kept)) == to_json(tuple(kept), tuple(kept.values())):
@@ -196,12 +206,11 @@ def _set(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str | No
     if any(value is not None for value in from_json(now).values()):
         return "the row has another reference by now"
     where, key = _found_by(table, row)
-    marks = [f"{quoted(name)} = {'CAST(? AS TEXT)' if isinstance(value, RawText) else '?'}" for name, value in values.items()]
-    bound = tuple(bytes(value) if isinstance(value, RawText) else value for value in values.values())
-    return _problem(driver, f"UPDATE OR ABORT {table.sql_name} SET {', '.join(marks)} WHERE {where}", (*bound, *key))
+    marks = ", ".join(f"{quoted(name)} = {mark(value)}" for name, value in values.items())
+    return _problem(driver, f"UPDATE OR ABORT {table.sql_name} SET {marks} WHERE {where}", (*bindable(values.values()), *key))
 
 
-def _problem(driver: sqlite3.Connection, statement: str, values: Sequence[Value]) -> str | None:
+def _problem(driver: sqlite3.Connection, statement: str, values: Sequence[SqlValue]) -> str | None:
     try:
         driver.execute(statement, values)
     except sqlite3.IntegrityError as error:
@@ -227,50 +236,91 @@ def _delete(driver: sqlite3.Connection, table: Table, row: Quarantined) -> None:
     run(driver, f"DELETE FROM {table.sql_name} WHERE {where}", *key)
 
 
-def _found_by(table: Table, row: Quarantined) -> tuple[str, tuple[Value, ...]]:
+def _found_by(table: Table, row: Quarantined) -> tuple[str, tuple[SqlValue, ...]]:
     named = from_json(row.row_key)
     # A primary key that holds NULL finds more than one row.
     if named and not (table.rowid is not None and any(value is None for value in named.values())):
-        return " AND ".join(f"{quoted(name)} IS ?" for name in named), tuple(map(_plain, named.values()))
+        return " AND ".join(f"{quoted(name)} IS {mark(value)}" for name, value in named.items()), bindable(named.values())
     return f"{quoted(table.rowid or 'rowid')} IS ?", (row.row_number,)
 
 
-def _plain(value: Value) -> Value:
-    return bytes(value) if isinstance(value, RawText) else value
-
-
 def _taken_out_again(
-    driver: sqlite3.Connection, done: Mapping[int, Quarantined], before: Counter[ForeignKeyViolation]
+    driver: sqlite3.Connection,
+    tables: Mapping[str, Table],
+    done: Mapping[int, Quarantined],
+    before: Counter[ForeignKeyViolation],
 ) -> Iterator[tuple[int, str]]:
     """Those that would refer to nothing, in rounds: what referred to one of them does not find it any more either."""
-    left = dict(done)
+    left: dict[str, dict[str, list[Quarantined]]] = {}
+    places: dict[str, Table] = {}
     while broken := foreign_key_violations(driver) - before:
-        again = {id: each for id, each in left.items() if _is_broken(driver, each, broken)}
+        if not places:
+            for each in done.values():
+                table = tables[each.table]
+                places[fold(table.name)] = table
+                left.setdefault(fold(table.name), {}).setdefault(_place(driver, table, each), []).append(each)
+        again = [
+            (table, place, each)
+            for name, table in places.items()
+            for place, names in _broken_places(driver, table, [each for each in broken if fold(each.table) == name]).items()
+            for each in left[name].get(place, ())
+            if _is_refused(each, names)
+        ]
         if not again:
             return
-        for id, each in sorted(again.items()):
-            table = read_any_table(driver, each.table)
+        for table, place, each in sorted(again, key=lambda found: found[2].id):
             if each.kind == ROW:
                 _delete(driver, table, each)
             else:
                 where, key = _found_by(table, each)
                 cleared = ", ".join(f"{quoted(name)} = NULL" for name in from_json(each.content))
                 run(driver, f"UPDATE {table.sql_name} SET {cleared} WHERE {where}", *key)
-            del left[id]
-            yield id, f"still {each.reason}"
+            left[fold(table.name)][place].remove(each)
+            yield each.id, f"still {each.reason}"
 
 
-def _is_broken(driver: sqlite3.Connection, row: Quarantined, broken: Counter[ForeignKeyViolation]) -> bool:
-    table = read_any_table(driver, row.table)
-    ours = [each for each in broken if fold(each.table) == fold(table.name)]
-    if row.kind == REFERENCE:
-        columns = {fold(name) for name in from_json(row.content)}
-        ours = [each for each in ours if columns & set(map(fold, each.columns))]
+_KeyName: TypeAlias = "tuple[str, tuple[str, ...]]"
+
+
+def _place(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str:
+    """Where the row lies now, as `_broken_places` names it: by rowid, else by primary key."""
     if table.rowid is None:
-        return bool(ours)
+        return _key_text(from_json(row.row_key))
     where, key = _found_by(table, row)
-    found = driver.execute(f"SELECT {quoted(table.rowid)} FROM {table.sql_name} WHERE {where}", key).fetchone()
-    return found is not None and any(each.rowid == found[0] for each in ours)
+    (number,) = driver.execute(f"SELECT {quoted(table.rowid)} FROM {table.sql_name} WHERE {where}", key).fetchone()
+    return str(number)
+
+
+def _key_text(values: Mapping[str, Value]) -> str:
+    """A primary key, in whatever order and case its columns are named."""
+    folded = {fold(name): value for name, value in values.items()}
+    return to_json(sorted(folded), [folded[name] for name in sorted(folded)])
+
+
+def _broken_places(
+    driver: sqlite3.Connection, table: Table, broken: Iterable[ForeignKeyViolation]
+) -> Mapping[str, set[_KeyName]]:
+    """The rows of this table that refer to nothing, and by which keys."""
+    found: dict[str, set[_KeyName]] = {}
+    if table.rowid is not None:
+        for each in broken:
+            found.setdefault(str(each.rowid), set()).add(key_name(each.parent, each.columns))
+        return found
+    keys = keys_of(driver, table.name)
+    for name in {key_name(each.parent, each.columns) for each in broken}:
+        for key in keys.get(name, ()):
+            for row in broken_rows(driver, table, key):
+                found.setdefault(_key_text(dict(zip(table.primary_key, row, strict=True))), set()).add(name)
+    return found
+
+
+def _is_refused(row: Quarantined, broken: set[_KeyName]) -> bool:
+    """Whether one of these keys is broken by what has gone back, and was not broken before it was set aside."""
+    as_before = {key_name(parent, tuple(columns)) for parent, columns in json.loads(row.broken_before)}
+    if row.kind == ROW:
+        return bool(broken - as_before)
+    mine = set(map(fold, from_json(row.content)))
+    return any(mine & set(columns) for _, columns in broken - as_before)
 
 
 @contextmanager
@@ -292,13 +342,3 @@ def triggers_off(driver: sqlite3.Connection) -> Iterator[Callable[[str], None]]:
 def _texts(taken: Iterable[Sequence[tuple[str, str]]]) -> Iterator[str]:
     for triggers in taken:
         yield from (text for _, text in triggers)
-
-
-@contextmanager
-def exact_text(driver: sqlite3.Connection) -> Iterator[None]:
-    """Text is read exactly inside, also where it is not UTF-8."""
-    before, driver.text_factory = driver.text_factory, read_text
-    try:
-        yield
-    finally:
-        driver.text_factory = before

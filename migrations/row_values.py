@@ -3,21 +3,33 @@
 JSON has one kind of number, and no bytes. Whole numbers and finite reals are told apart by their text (1 and 1.0); what has no
 JSON of its own is an object with one key: {"blob": hex}, {"text": hex} for text that is not UTF-8, {"real": "inf"}.
 
-No database here. Read next: `quarantine.py`.
+Only values here, and how a connection reads and binds them. Read next: `quarantine.py`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
+SqlValue: TypeAlias = "str | int | float | bytes | None"
 Value: TypeAlias = "str | int | float | bytes | RawText | None"
 
 
 class RawText(bytes):
-    """Text of a database that is not UTF-8."""
+    """Text of a database that is not UTF-8. To SQLite it is another value than the bytes alone, and so it is here."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RawText) and super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((RawText, bytes(self)))
 
 
 def read_text(raw: bytes) -> str | RawText:
@@ -26,6 +38,26 @@ def read_text(raw: bytes) -> str | RawText:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return RawText(raw)
+
+
+@contextmanager
+def exact_text(driver: sqlite3.Connection) -> Iterator[None]:
+    """Text is read exactly inside, also where it is not UTF-8."""
+    before, driver.text_factory = driver.text_factory, read_text
+    try:
+        yield
+    finally:
+        driver.text_factory = before
+
+
+def mark(value: Value) -> str:
+    """How the value stands in a statement: as a question mark, which binds what `bindable` makes of it."""
+    return "CAST(? AS TEXT)" if isinstance(value, RawText) else "?"
+
+
+def bindable(values: Iterable[Value]) -> tuple[SqlValue, ...]:
+    """The values as the driver takes them."""
+    return tuple(bytes(value) if isinstance(value, RawText) else value for value in values)
 
 
 def to_json(names: Sequence[str], values: Sequence[Value]) -> str:

@@ -7,12 +7,12 @@ of the text. Read next: `rebuild/`.
 from __future__ import annotations
 
 import sqlite3
-from typing import TypeAlias
 
 from attrs import frozen
 
 from ..events.errors import DefinitionError
 from .create_table import CreateTable
+from .row_values import SqlValue
 from .sqlite_text import fold, quoted
 
 _COLUMNS = """
@@ -22,9 +22,6 @@ _DEPENDENTS = """
     SELECT type, name, sql FROM main.sqlite_schema
     WHERE type IN ('index', 'trigger') AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE ORDER BY rowid
 """
-
-
-SqlValue: TypeAlias = "str | int | float | bytes | None"
 
 
 @frozen(kw_only=True)

@@ -28,7 +28,7 @@ FORBIDDEN = {
 
 # What says which steps stand is for no step to change.
 LEDGER = "twinstep_ledger"
-# Rows are set aside by steps; what is there is put back by Twinstep.
+# Rows are set aside by Twinstep while steps run, and put back by it.
 QUARANTINE = "twinstep_quarantine"
 CHANGING = frozenset(
     {
@@ -58,7 +58,7 @@ class Guard:
             return self._deny(FORBIDDEN[action].format(first=first))
         if LEDGER in (first, second) and action in CHANGING:
             return self._deny("to change Twinstep's ledger")
-        if QUARANTINE in (first, second) and action in CHANGING and action != sqlite3.SQLITE_INSERT:
+        if QUARANTINE in (first, second) and action in CHANGING and not self._sets_aside(action):
             return self._deny("to change what lies in quarantine")
         if action == sqlite3.SQLITE_UPDATE and trigger is None and isinstance(self._connection, LocalConnection):
             self._connection.updated.add((str(first), str(second)))
@@ -66,6 +66,11 @@ class Guard:
         if action == sqlite3.SQLITE_PRAGMA and first is not None and first.lower() == "journal_mode" and second is not None:
             return self._deny("to change the journal mode")
         return sqlite3.SQLITE_OK
+
+    def _sets_aside(self, action: int) -> bool:
+        # INSERT OR REPLACE would overwrite what lies there, and SQLite asks about no more than an INSERT.
+        setting_aside = isinstance(self._connection, LocalConnection) and self._connection.setting_aside
+        return setting_aside and action == sqlite3.SQLITE_INSERT
 
     def _deny(self, attempt: str) -> int:
         self.attempts.append(attempt)
@@ -91,6 +96,7 @@ class LocalConnection(sqlite3.Connection):
 
     guard: Guard | None = None
     readonly = False
+    setting_aside = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -107,6 +113,19 @@ class LocalConnection(sqlite3.Connection):
         if self.guard is not None:
             self.guard.refuse("to replace the authorizer")
         super().set_authorizer(authorizer_callback)
+
+
+@contextmanager
+def setting_aside(connection: sqlite3.Connection) -> Iterator[None]:
+    """Inside, rows may be added to the quarantine; a step's own statements may not."""
+    if not isinstance(connection, LocalConnection):
+        yield
+        return
+    connection.setting_aside = True
+    try:
+        yield
+    finally:
+        connection.setting_aside = False
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
-from ..quarantined import REFERENCE, ROW, Quarantined, exact_text
-from ..row_values import from_json, shown, to_json
+from ..quarantined import REFERENCE, ROW, Quarantined
+from ..row_values import exact_text, from_json, shown, to_json
 from ..sqlite_text import fold, quoted
 from .structure import Structure
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ...events.errors import Refused
-from ..sqlite_table import SqlValue, Table, run
+from ..row_values import SqlValue
+from ..sqlite_table import Table, run
 from ..sqlite_text import quoted
 
 NAMED_ROWS = 5
