@@ -6,9 +6,10 @@ The world is looked at: every table, the schema, the marks. The expected rows ar
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -228,6 +229,80 @@ def test_killed_while_rows_are_put_back_the_next_call_records_what_stands(file: 
     assert rows(file, "SELECT parent FROM folders WHERE id = 'lost'") == [("nowhere" if done else None,)]
     coordinator(file).migrate()
     assert len([each for each in coordinator(file).events() if each.type == "QuarantineRestored"]) == len(events)
+
+
+class Stopped(BaseException):
+    """Stands for the end of the process."""
+
+
+def parents_come(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as host:
+        host.execute("INSERT INTO notes VALUES ('gone note', 'here again')")
+        host.execute("INSERT INTO folders VALUES ('nowhere', NULL), ('gone folder', NULL)")
+        host.commit()
+
+
+def lying(path: Path) -> set[tuple[str, str, str, str]]:
+    return {
+        (each.table, each.kind, each.named, each.content) for each in coordinator(path).quarantine() if not each.put_back_at
+    }
+
+
+def go_back(twinstep: Coordinator) -> None:
+    twinstep.resume()
+    twinstep.roll_back()
+
+
+CALLS: dict[str, tuple[Callable[[Coordinator], object], Callable[[Coordinator], object]]] = {
+    "migrate": (Coordinator.migrate, Coordinator.migrate),
+    "roll back": (Coordinator.roll_back, go_back),
+    "restore": (Coordinator.restore_quarantined, Coordinator.restore_quarantined),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_stopped_at_any_crossing_every_row_is_in_one_place_in_the_end(tmp_path: Path, call: str) -> None:
+    first, again = CALLS[call]
+    start = tmp_path / "start"
+    start.mkdir()
+    fill(start / "notes.db", "delete")
+    if call != "migrate":
+        coordinator(start / "notes.db").migrate()
+    if call == "restore":
+        parents_come(start / "notes.db")
+
+    def ended(number: int) -> tuple[bool, object]:
+        """Whether the call with that crossing was stopped there, and all that is there once it was called again."""
+        path = Path(shutil.copytree(start, tmp_path / f"{number}")) / "notes.db"
+        passed = 0
+
+        def probe(place: str) -> None:
+            nonlocal passed
+            passed += 1
+            if passed == number:
+                raise Stopped
+
+        try:
+            first(Coordinator(local=path, migrations=[MIGRATION], probe=probe))
+            stopped = False
+        except Stopped:
+            stopped = True
+        if stopped:
+            again(coordinator(path))
+        events = [json.loads(each.payload) for each in coordinator(path).events() if each.type == "QuarantineRestored"]
+        restored = Counter[str]()
+        for event in events:
+            restored[event["table"]] += event["rows"]
+        found = world(path), lying(path), restored
+        shutil.rmtree(path.parent)
+        return stopped, found
+
+    _, wanted = ended(0)
+    number = 1
+    while (end := ended(number))[0]:
+        assert end[1] == wanted, f"stopped at crossing {number}"
+        number += 1
+    assert number > 3
 
 
 def test_old_violations_are_nobody_s_business(driver: sqlite3.Connection) -> None:
