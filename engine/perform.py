@@ -260,10 +260,12 @@ EFFECTS: Mapping[Effect, Callable[[Worker, Row, Situation], list[Event]]] = {
 }
 
 
-def _measured_before(situation: Situation, side: SideName) -> dict[str, Mapping[str, Json]]:
+def _measured_before(situation: Situation, side: SideName) -> dict[str, Mapping[str, Json]] | None:
+    """None where this side was not looked at then, and so not measured either."""
     validated = situation.recalled.validated
-    timings = validated.queries if validated is not None else ()
-    return {str(each["name"]): each for each in timings if each["side"] == side}
+    if validated is None or (validated.local if side == "local" else validated.remote) is None:
+        return None
+    return {str(each["name"]): each for each in validated.queries if each["side"] == side}
 
 
 def _indexes(look: Fingerprint) -> frozenset[str]:

@@ -24,7 +24,7 @@ FACTOR = 1.2
 
 def query_findings(
     queries: Sequence[Query],
-    before: Mapping[str, Mapping[str, Json]],
+    before: Mapping[str, Mapping[str, Json]] | None,
     after: Sequence[Timing],
     *,
     indexes: Collection[str],
@@ -32,17 +32,17 @@ def query_findings(
     backup: Mapping[str, Json] | None,
     migration: str,
 ) -> list[str]:
-    """Of one side: what is worth knowing of its queries. `before` are the timings of then by name, `indexes` the names that
-    there are now, `backup` the copy of the state before, where there is one.
+    """Of one side: what is worth knowing of its queries. `before` are the timings of then by name, None where nothing was
+    measured then; `indexes` the names that there are now, `backup` the copy of the state before, where there is one.
 
     Raises Refused (T372) for a query that became slower and must not.
     """
     timings = {timing.name: timing for timing in after}
-    found = [
-        f"query {query.name} ({query.side}) could not be measured: it took too long, or others were in its way"
-        for query in queries
-        if query.name not in timings
-    ]
+    found = unmeasured(queries, after) if target.measures else []
+    if before is not None:
+        names = [query.name for query in queries if query.name in timings]
+        found += unmeasured([query for query in queries if query.name in names], before, when=" before")
+    before = before or {}
     found += [text for query in queries if query.name in timings for text in _index(query, timings[query.name], indexes)]
     suspects = [query for query in queries if query.name in timings and _suspect(before.get(query.name), timings[query.name])]
     if not suspects:
@@ -50,13 +50,26 @@ def query_findings(
     rounds = target.measure_again(suspects, backup)
     for query in suspects:
         was, now = _ms(before[query.name]), timings[query.name].milliseconds
-        if not agreed(was, rounds.get(query.name, ())):
+        again = rounds.get(query.name, ())
+        if len(again) < AGAIN:
+            found.append(f"query {query.name} ({query.side}) seemed slower, but could not be measured again")
+        if not agreed(was, again):
             continue
         sentence = f"query {query.name} ({query.side}) took {was:.2f} ms, takes {now:.2f} ms with another plan"
         if query.fail_on_slowdown:
-            raise Refused("T372", migration=migration, query=sentence, rounds=_told(rounds[query.name]))
-        found.append(f"{sentence}; three more measurements agree: {_told(rounds[query.name])}")
+            raise Refused("T372", migration=migration, query=sentence, rounds=_told(again))
+        found.append(f"{sentence}; three more measurements agree: {_told(again)}")
     return found
+
+
+def unmeasured(queries: Sequence[Query], measured: Collection[Timing] | Collection[str], *, when: str = "") -> list[str]:
+    """Which queries have no time, where all of them should."""
+    names = {each if isinstance(each, str) else each.name for each in measured}
+    return [
+        f"query {query.name} ({query.side}) could not be measured{when}: it took too long, or others were in its way"
+        for query in queries
+        if query.name not in names
+    ]
 
 
 def seen_once(queries: Sequence[Query], before: Sequence[Timing], after: Sequence[Timing]) -> list[str]:

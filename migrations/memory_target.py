@@ -108,6 +108,11 @@ class MemoryTarget:
         return self._side
 
     @property
+    def measures(self) -> bool:
+        """A database in memory runs no queries."""
+        return False
+
+    @property
     def held(self) -> str | None:
         """The token of the lock that is held."""
         return self._held

@@ -71,6 +71,7 @@ class PostgresTarget:
     """The remote side of a pair. See `target.py` for what the methods promise."""
 
     side: SideName = "remote"
+    measures = True
 
     def __init__(
         self,

@@ -38,25 +38,38 @@ def measure(connection: sqlite3.Connection, queries: Sequence[Query]) -> tuple[T
 
 
 def measure_again(
-    connection: sqlite3.Connection, queries: Sequence[Query], before: Path, *, on_connect: OnConnect | None
+    connection: sqlite3.Connection, queries: Sequence[Query], before: Path | None, *, on_connect: OnConnect | None
 ) -> dict[str, tuple[Round, ...]]:
-    """Three rounds of each query, on the state before (its backup, which is only read) and on the one now, in turns."""
+    """Three rounds of each query, on the state before (its backup, which is only read) and on the one now, in turns.
+
+    Where the backup cannot be asked (it is gone, or the query writes), a round has the time of now alone.
+    """
     rounds: dict[str, list[Round]] = {query.name: [] for query in queries}
-    with closing(_open_backup(before, on_connect)) as old:
+    with _backup(before, on_connect) as old:
         for _ in range(AGAIN):
             for query in queries:
-                was = measured([query], lambda each: _once(old, each), rounds=2).get(query.name)
-                now = measured([query], lambda each: _once(connection, each), rounds=2).get(query.name)
-                if was and now:
-                    rounds[query.name].append(Round(before_ms=median_ms(was), after_ms=median_ms(now)))
+                was = _median_ms(old, query) if old is not None else None
+                now = _median_ms(connection, query)
+                if now is not None:
+                    rounds[query.name].append(Round(before_ms=was, after_ms=now))
     return {name: tuple(found) for name, found in rounds.items()}
 
 
-def _open_backup(path: Path, on_connect: OnConnect | None) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None, cached_statements=0)
-    if on_connect is not None:
-        on_connect(connection)
-    return connection
+def _median_ms(connection: sqlite3.Connection, query: Query) -> float | None:
+    found = measured([query], lambda each: _once(connection, each), rounds=2).get(query.name)
+    return median_ms(found) if found else None
+
+
+@contextmanager
+def _backup(path: Path | None, on_connect: OnConnect | None) -> Iterator[sqlite3.Connection | None]:
+    if path is None or not path.exists():
+        yield None
+        return
+    name = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(name, uri=True, isolation_level=None, cached_statements=0)) as connection:
+        if on_connect is not None:
+            on_connect(connection)
+        yield connection
 
 
 def _plan(connection: sqlite3.Connection, query: Query) -> str | None:

@@ -77,6 +77,7 @@ class SQLiteTarget:
     """The local side of a pair. See `target.py` for what the methods promise."""
 
     side: SideName = "local"
+    measures = True
 
     def __init__(
         self,
@@ -271,12 +272,8 @@ class SQLiteTarget:
                     connection.close()
 
     def measure_again(self, queries: Sequence[Query], backup: Mapping[str, Json] | None) -> Mapping[str, tuple[Round, ...]]:
-        """On the backup and on the file, in turns; nothing where the backup is gone."""
-        if backup is None:
-            return {}
-        path = Backup.from_json(backup, folder=self._backups.folder).path
-        if not path.exists():
-            return {}
+        """On the backup and on the file, in turns; on the file alone where the backup is gone."""
+        path = None if backup is None else Backup.from_json(backup, folder=self._backups.folder).path
         with self._translating("measuring on it"), closing(open_local(self._path, on_connect=self._on_connect)) as connection:
             return sqlite_measuring.measure_again(connection, queries, path, on_connect=self._on_connect)
 

@@ -159,6 +159,10 @@ class Target(Protocol):
         """Which side of a migration is run here."""
 
     @property
+    def measures(self) -> bool:
+        """Whether queries can be run here at all, so that one without a time is worth a word."""
+
+    @property
     def held(self) -> str | None:
         """The token of the lock that is held, drawn when it was taken; None while none is."""
 

@@ -21,6 +21,7 @@ from twinstep.events.errors import Refused
 from twinstep.events.types import Json
 from twinstep.migrations import sqlite_measuring
 from twinstep.migrations.measuring import ROUNDS, Round, measured, names_index
+from twinstep.migrations.memory_target import MemoryDatabase, MemoryTarget
 from twinstep.migrations.target import Timing
 
 ONE = Query(name="one", side="local", sql="SELECT 1")
@@ -42,7 +43,7 @@ def test_a_slow_query_is_run_as_long_as_its_share_lasts_and_one_that_cannot_be_r
     def once(query: Query) -> float | None:
         return 0.4 if query is ONE else None
 
-    assert measured([ONE, TWO], once) == {"one": [0.4, 0.4]}
+    assert measured([ONE, TWO], once) == {"one": [0.4, 0.4, 0.4]}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,10 @@ def test_a_slow_query_is_run_as_long_as_its_share_lasts_and_one_that_cannot_be_r
         ('Index Scan using "Idx a" on notes', "Idx a", True),
         ("Index Scan using idx_a on notes", "idx_a", True),
         ("Bitmap Index Scan on my_idx_a", "idx_a", False),
+        ("  ->  Bitmap Index Scan on idx_a", "idx_a", True),
+        ("SCAN idx_a", "idx_a", False),
+        ("SEARCH notes USING INDEX IDX_A (id=?)", "idx_a", True),
+        ("Seq Scan on notes\n  Filter: (kind = 'idx_a'::text)", "idx_a", False),
     ],
 )
 def test_an_index_is_found_in_a_plan_by_its_whole_name(plan: str, index: str, uses: bool) -> None:
@@ -76,6 +81,8 @@ def test_three_rounds_must_agree() -> None:
 class Again:
     """A target that measures again as it is told to."""
 
+    measures = True
+
     def __init__(self, *rounds: Round) -> None:
         self.rounds = rounds
         self.asked: list[str] = []
@@ -85,8 +92,14 @@ class Again:
         return {query.name: self.rounds for query in queries}
 
 
+class Unmeasured(Again):
+    """A target that runs no queries."""
+
+    measures = False
+
+
 def findings(query: Query, before: tuple[float, str] | None, after: tuple[float, str] | None, again: Again) -> list[str]:
-    was = {} if before is None else {query.name: {"milliseconds": before[0], "plan": before[1]}}
+    was = None if before is None else {query.name: {"milliseconds": before[0], "plan": before[1]}}
     now = () if after is None else (Timing(name=query.name, side="local", milliseconds=after[0], plan=after[1]),)
     return query_findings(
         [query], was, now, indexes={"there"}, target=again, backup=None, migration="0001_m"  # type: ignore[arg-type]
@@ -98,6 +111,8 @@ def test_what_is_slower_once_is_measured_again_and_told_only_if_that_agrees() ->
     (found,) = findings(ONE, (10, "a"), (20, "b"), again)
     assert found.startswith("query one (local) took 10.00 ms, takes 20.00 ms with another plan; three more measurements agree")
     assert findings(ONE, (10, "a"), (20, "b"), Again(round_(10, 20), round_(10, 11), round_(10, 20))) == []
+    (found,) = findings(ONE, (10, "a"), (20, "b"), Again(round_(10, 20)))
+    assert found == "query one (local) seemed slower, but could not be measured again"
     for before, after in (((10, "a"), (20, "a")), ((10, "a"), (11.9, "b")), ((1, "a"), (4.9, "b")), (None, (20, "b"))):
         again = Again()
         assert findings(ONE, before, after, again) == []
@@ -114,13 +129,18 @@ def test_a_query_that_must_not_become_slower_refuses() -> None:
 
 def test_an_index_that_is_not_used_is_told_of_and_so_is_a_query_that_was_not_measured() -> None:
     query = Query(name="one", side="local", sql="SELECT 1", uses_index="there")
-    assert findings(query, None, (1, "USING INDEX there"), Again()) == []
+    assert findings(query, None, (1, "SEARCH t USING INDEX there (a=?)"), Again()) == []
     assert findings(query, None, (1, "SCAN"), Again()) == ["query one (local) does not use there"]
     gone = Query(name="one", side="local", sql="SELECT 1", uses_index="gone")
     assert findings(gone, None, (1, "SCAN"), Again()) == ["query one (local) does not use gone, which does not exist"]
-    assert findings(ONE, None, None, Again()) == [
+    assert findings(ONE, (1, "a"), None, Again()) == [
         "query one (local) could not be measured: it took too long, or others were in its way"
     ]
+    was_not = query_findings(
+        [ONE], {}, (Timing(name="one", side="local", milliseconds=1, plan="a"),), indexes=(), target=Again(), backup=None,
+        migration="0001_m",  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert was_not == ["query one (local) could not be measured before: it took too long, or others were in its way"]
     timing = Timing(name="one", side="local", milliseconds=10, plan="a")
     slow = Timing(name="one", side="local", milliseconds=20, plan="b")
     (said,) = seen_once([ONE], [timing], [slow])
@@ -211,6 +231,25 @@ def test_the_state_before_is_measured_on_the_backup_and_changed_by_nothing(file:
         rounds = sqlite_measuring.measure_again(connection, [query], copy, on_connect=None)
     assert [each.before_ms is not None and each.after_ms > 0 for each in rounds["w"]] == [True] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["app.db", "copy.db"]
+
+
+def test_where_the_backup_is_gone_the_state_now_is_measured_alone(file: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        query = Query(name="w", side="local", sql="SELECT id FROM notes WHERE title = 'title 7919'")
+        for gone in (None, tmp_path / "gone.db"):
+            rounds = sqlite_measuring.measure_again(connection, [query], gone, on_connect=None)
+            assert [each.before_ms for each in rounds["w"]] == [None] * 3
+
+
+def test_a_first_run_in_a_cold_cache_uses_up_nobodys_share() -> None:
+    times = iter([3.0, *[0.1] * ROUNDS])
+    assert measured([ONE], lambda _: next(times)) == {"one": [0.1] * ROUNDS}
+    assert measured([ONE], lambda _: 6.0) == {"one": [6.0]}, "nobody waits for that twice"
+
+
+def test_a_run_in_memory_says_nothing_of_queries_that_it_cannot_run() -> None:
+    assert not MemoryTarget("local", MemoryDatabase()).measures
+    assert findings(ONE, None, None, Unmeasured()) == []
 
 
 def test_a_query_that_writes_is_taken_back_each_time(file: Path) -> None:

@@ -21,7 +21,7 @@ from ..catalogue import Catalogue, Changes, Fingerprint
 from ..definition import SideName
 from ..functions import load_what_they_use
 from ..script import CallableStep, Unit
-from ..target import Target
+from ..target import Target, Timing
 from .rehearsing import Part, PartRehearsal, RehearsedStep, counted_rows, rebuilt
 
 
@@ -93,6 +93,7 @@ def _forward(copy: Copy, part: Part, told: PartRehearsal, applied: list[_Applied
         before = target.look(work, content=True)
         before_rows = copy.with_rows(before)
         told.before = target.measure(part.queries)
+        _omit_unmeasured(copy, part, told, told.before, "before")
     if told.faults:
         return
     backup = None
@@ -125,6 +126,14 @@ def _forward(copy: Copy, part: Part, told: PartRehearsal, applied: list[_Applied
         told.findings += target.verify(work)
         told.rows = counted_rows(before_rows, copy.with_rows(target.look(work, content=True)))
         told.after = target.measure(part.queries)
+        _omit_unmeasured(copy, part, told, told.after, "afterwards")
+
+
+def _omit_unmeasured(copy: Copy, part: Part, told: PartRehearsal, timings: Sequence[Timing], when: str) -> None:
+    measured = {timing.name for timing in timings}
+    for query in part.queries if copy.target.measures else ():
+        if query.name not in measured:
+            told.omit(f"query {query.name} {when}", "it took too long, or others were in its way")
 
 
 def _backward(copy: Copy, applied: Sequence[_Applied]) -> None:
