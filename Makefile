@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check ways-back measure-dirty docs refusals format clean
+.PHONY: demo test test-full check ways-back measure measure-dirty docs refusals format clean
 
 demo: $(INSTALLED)
 	@$(BIN)/twinstep demo
@@ -32,6 +32,10 @@ check: $(INSTALLED)
 # Every way back, walked on real databases and printed as a table.
 ways-back: $(INSTALLED)
 	@$(BIN)/python tools/ways_back.py
+
+# The application's queries before and after the reference migration; what each index is for, and what it takes.
+measure: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.reference $(NOTES) $(USERS)
 
 # The reference migration on 50 000 notes full of rows that refer to nothing: what is set aside, and how long it takes.
 measure-dirty: $(INSTALLED)
