@@ -77,6 +77,20 @@ def function(side: str, body: str, toml: str = "", before: str = "") -> Prepare:
     return with_remote(work) if side == "remote" else work
 
 
+def rebuilt(how: str) -> Prepare:
+    """A table with a row that refers to nothing is rebuilt with a key."""
+
+    def prepare(world: World) -> None:
+        world.sql("CREATE TABLE made (id INTEGER PRIMARY KEY, note INTEGER NOT NULL)", "INSERT INTO made VALUES (1, 99)")
+        py = "from twinstep import ForeignKey, rebuild_table\n\n"
+        py += "KEY = ForeignKey(columns='note', parent='notes', parent_columns='id')\n"
+        py += f"\ndef local_up(connection):\n    rebuild_table(connection, 'made', add_foreign_keys=[KEY], {how})\n"
+        py += "\ndef local_down(connection):\n    rebuild_table(connection, 'made', drop_foreign_keys=[KEY])\n"
+        world.add("0001_bad", {"migration.py": py})
+
+    return prepare
+
+
 LOCAL_UP: Final[Mapping[str, str]] = {"local_up": "CREATE TABLE tags (name TEXT);"}
 ENDLESS: Final = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
@@ -458,6 +472,80 @@ DATA: Final = (
         code="T333",
         exit=1,
         says="1 rows without the row that they refer to",
+    ),
+    Case(
+        name="a rebuild by hand forgets an index and changes values",
+        prepare=lambda world: (
+            world.sql(
+                "CREATE TABLE made (a INTEGER PRIMARY KEY, b TEXT)",
+                "CREATE INDEX made_b ON made (b)",
+                "INSERT INTO made VALUES (1, 'x')",
+            ),
+            world.add(
+                "0001_bad",
+                local_up="CREATE TABLE made_2 (a INTEGER PRIMARY KEY, b TEXT); INSERT INTO made_2 SELECT a, upper(b) FROM made;"
+                " DROP TABLE made; ALTER TABLE made_2 RENAME TO made;",
+            ),
+        ),
+        code="T347",
+        exit=1,
+        says='[expect] objects_removed = ["index made_b"], columns_changed = ["made.b"]',
+    ),
+    Case(
+        name="a rebuilt table refuses rows that its new key would not have",
+        prepare=rebuilt("violations='refuse'"),
+        code="T314",
+        exit=1,
+        says="Rows of made refer to rows that are not there",
+    ),
+    Case(
+        name="a table cannot be rebuilt as asked",
+        prepare=rebuilt("drop_columns=['none']"),
+        code="T311",
+        exit=1,
+        says="The table made cannot be rebuilt as asked",
+    ),
+    Case(
+        name="a query becomes slower that must not",
+        prepare=lambda world: (
+            world.sql(
+                "CREATE TABLE made AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)"
+                " SELECT i, hex(zeroblob(50)) filler FROM n",
+                "CREATE INDEX made_i ON made (i)",
+            ),
+            world.add(
+                "0001_bad",
+                {
+                    "local.up.sql": "DROP INDEX made_i;",
+                    "local.down.sql": "CREATE INDEX made_i ON made (i);",
+                    "migration.toml": '[[query]]\nname = "one"\nside = "local"\nfail_on_slowdown = true\n'
+                    'sql = "SELECT * FROM made WHERE i = 7919"',
+                },
+            ),
+        ),
+        code="T372",
+        exit=1,
+        says="Three more measurements agree",
+    ),
+    Case(
+        name="rows out of quarantine that are not in it",
+        prepare=lambda world: (world.add(), world.with_remote(), world.migrated()),
+        words="quarantine restore 7",
+        code="T291",
+        exit=5,
+        says="There is no row 7 in quarantine",
+    ),
+    Case(
+        name="rows out of quarantine while a run is in flight",
+        prepare=lambda world: (
+            world.with_remote(),
+            rebuilt("")(world),
+            world.killed_at("local:group:after-commit"),
+        ),
+        words="quarantine restore 1",
+        code="T292",
+        exit=5,
+        says="A run of 0001_bad is in flight",
     ),
     Case(
         name="a wrong user_version",
