@@ -15,7 +15,7 @@ import copy
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 from attrs import define, evolve, field
@@ -23,6 +23,7 @@ from attrs import define, evolve, field
 from ..events.errors import Blocked, Locked, Refused, Unreachable
 from ..events.types import Json
 from ..stores.seam import Probe, no_probe
+from .accounting.loss import Loss, examples, folded, refusal
 from .after_undo import mark_after
 from .catalogue import Catalogue, CatalogueObject, Changes, Fingerprint, Schema
 from .definition import Query, SideName, name_of
@@ -37,7 +38,7 @@ from .script import CallableStep, Unit
 from .sql import Statement
 from .steps import ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
 from .target import Comparison, Head, Timing, Undone, Whole
-from .work import Order, RestoreOrder, SideWork
+from .work import Limits, Order, RestoreOrder, SideWork
 
 
 @define(kw_only=True)
@@ -333,8 +334,14 @@ class MemoryTarget:
 
     def _run_group(self, order: Order, step: int, unit: Unit) -> None:
         def work(contents: Contents) -> None:
-            version, objects = contents.user_version, dict(contents.objects)
+            version, objects, tables = contents.user_version, dict(contents.objects), copy.deepcopy(contents.tables)
             _run(unit.up, contents, order, "T331", self._side)
+            losses = [
+                *_lost_rows(tables, contents, order.work.limits),
+                *_lost_objects(objects, contents, unit, order.work.limits),
+            ]
+            if losses and self._side == "local":
+                raise refusal(order.migration, losses)
             if order.work.limits.user_version_to is not None and self._side == "local":
                 contents.user_version = order.work.limits.user_version_to
             content = contents.look().to_text() if self._side == "local" else ""
@@ -441,6 +448,40 @@ class MemoryTarget:
     def _ensure_head(self, contents: Contents, order: Order) -> None:
         if not any(row.direction == HEAD for row in contents.ledger):
             contents.ledger.insert(0, head_row(pair=order.pair, log=order.log, token=self._held or ""))
+
+
+def _lost_rows(before: Mapping[str, Mapping[str, Json]], now: Contents, limits: Limits) -> Iterator[Loss]:
+    """Rows that are gone, and values of another kind than before: one of the same kind is what an UPDATE would have made."""
+    removable, changeable = set(map(folded, limits.rows_removed)), set(map(folded, limits.columns_changed))
+    for table, rows in before.items():
+        after = now.tables.get(table, {})
+        gone = [key for key in rows if key not in after]
+        if gone and folded(table) not in removable:
+            sentence = f"{table} had {len(rows)} rows, would have {len(after)}; {len(gone)} of them are not there any more"
+            yield Loss(sentence=f"{sentence}: {examples(gone[:5], len(gone))}", key="rows_removed", value=table, rows=True)
+        changed: dict[str, list[str]] = {}
+        for key in rows.keys() & after.keys():
+            was, is_now = _columns_of(rows[key]), _columns_of(after[key])
+            for column, value in was.items():
+                if value is not None and type(is_now.get(column)) is not type(value):
+                    changed.setdefault(column, []).append(key)
+        for column, keys in changed.items():
+            if folded(f"{table}.{column}") not in changeable:
+                told = f"{len(keys)} rows of {table} have another {column}: {examples(sorted(keys)[:5], len(keys))}"
+                yield Loss(sentence=told, key="columns_changed", value=f"{table}.{column}")
+
+
+def _columns_of(row: Json) -> Mapping[str, Json]:
+    return row if isinstance(row, dict) else {"value": row}
+
+
+def _lost_objects(before: Mapping[str, CatalogueObject], now: Contents, unit: Unit, limits: Limits) -> Iterator[Loss]:
+    """Indexes, triggers and views that are gone and that no statement dropped by name."""
+    said = {_named(each.text) for each in unit.up if isinstance(each, Statement) and each.text.lower().startswith("drop")}
+    for key, found in before.items():
+        declared = folded(f"{found.kind} {found.name}") in set(map(folded, limits.objects_removed))
+        if key not in now.objects and found.kind != "table" and key not in said and not declared:
+            yield Loss(sentence=f"{key} is gone", key="objects_removed", value=f"{found.kind} {found.name}")
 
 
 def whole_of(contents: Contents) -> Whole:

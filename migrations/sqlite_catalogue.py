@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
+from ..stores.soundness import unsound
 from .catalogue import Catalogue, CatalogueObject, Fingerprint, Schema
 from .sqlite_text import fold, normal_form, quoted
 
@@ -110,10 +111,9 @@ def foreign_key_violations(
 
 
 def integrity_problems(connection: sqlite3.Connection) -> tuple[str, ...]:
-    """What SQLite's quick_check finds wrong with the file, in its own words; empty when it is sound."""
+    """What SQLite's quick_check finds wrong with the file, in its own words, at most ten; empty when it is sound."""
     with plain_rows(connection):
-        found = tuple(str(line) for (line,) in connection.execute("PRAGMA main.quick_check").fetchall())
-    return () if found == ("ok",) else found
+        return tuple(unsound(connection, "quick_check"))
 
 
 @contextmanager

@@ -24,12 +24,13 @@ from uuid_utils import uuid7
 
 from ..events.errors import Blocked, Defect
 from .backup_file import Backup, read_description, write_description
-from .copies import Check, Progress, copy_to_file, looking_at, problems_of, same_content, sha256_of, sync
+from .copies import Progress, copy_to_file, looking_at, problems_of, same_content, sha256_of, sync
 from .local_connection import OnConnect, open_local, path_of
 from .port import Clock, utc_now
 from .restoring import Inspect, overwrite
 from .scratch import ScratchFolder, driver_errors, free_bytes
 from .seam import Probe, no_probe
+from .soundness import Check
 from .sqlite_errors import is_busy
 
 __all__ = ["Backup", "BackupFolder", "Pruned"]

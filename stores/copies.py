@@ -18,9 +18,9 @@ from typing import Literal, TypeAlias
 
 from ..events.errors import Blocked
 from .local_connection import OnConnect, path_of
+from .soundness import Check, unsound
 from .sqlite_errors import BUSY, primary_code
 
-Check: TypeAlias = Literal["quick_check", "integrity_check"]
 Progress: TypeAlias = "Callable[[int, int], None]"
 
 CHUNK_BYTES = 1 << 20
@@ -97,12 +97,11 @@ def problems_of(path: Path, *, check: Check, on_connect: OnConnect | None) -> li
     try:
         with looking_at(path, on_connect=on_connect) as connection:
             connection.execute("PRAGMA ignore_check_constraints = ON")
-            found = [str(line) for (line,) in connection.execute(f"PRAGMA {check}(10)")]
+            return unsound(connection, check)
     except sqlite3.DatabaseError as error:
         if primary_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise
         return [str(error)]
-    return [] if found == ["ok"] else found
 
 
 def same_content(first: Path, second: Path, *, on_connect: OnConnect | None) -> bool:
