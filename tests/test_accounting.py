@@ -16,6 +16,8 @@ from sqlalchemy import Connection
 from twinstep import Coordinator, Expectation, LocalOptions, Migration, Report, Side
 from twinstep.migrations.accounting.loss import Loss, declaration
 from twinstep.migrations.accounting.said import Said
+from twinstep.migrations.catalogue import CatalogueObject
+from twinstep.migrations.memory_target import Contents, MemoryDatabase
 
 BEFORE = """
 CREATE TABLE notes (id TEXT PRIMARY KEY, title TEXT NOT NULL, body TEXT NOT NULL DEFAULT '', code TEXT, deleted INTEGER
@@ -364,3 +366,65 @@ def test_a_declaration_is_toml() -> None:
     assert declaration(losses) == 'rows_removed = ["a \\"b\\"", "c\\\\d"]'
     assert declaration([Loss(sentence="never")]) == "there is no key of [expect] for it"
     assert evolve(losses[0], rows=True).rows
+
+
+# The database in memory accounts too: a host's tests see the refusals that its users would.
+
+
+def put_back(_: Contents) -> None:
+    """Never run: nothing is taken back here once it is applied."""
+
+
+def gone(contents: Contents) -> None:
+    del contents.tables["notes"]["2"]
+
+
+def another_kind(contents: Contents) -> None:
+    contents.tables["notes"]["2"] = {"id": 2, "title": 2}
+
+
+def another_value(contents: Contents) -> None:
+    contents.tables["notes"]["2"] = {"id": 2, "title": "other"}
+
+
+def index_gone(contents: Contents) -> None:
+    del contents.objects["index notes_title"]
+
+
+DELETED = "DELETE FROM notes WHERE id = 2"
+BLOB = "UPDATE notes SET title = x'02' WHERE id = 2"
+MADE_ANEW = """CREATE TABLE new (id INTEGER PRIMARY KEY, title); INSERT INTO new SELECT * FROM notes; DROP TABLE notes;
+    ALTER TABLE new RENAME TO notes;"""
+AGREED = {
+    "a row deleted": (DELETED, gone, Expectation(), "T334"),
+    "a row deleted, declared": (DELETED, gone, Expectation(rows_removed=("Notes",)), None),
+    "another kind of value": (BLOB, another_kind, Expectation(), "T347"),
+    "another kind, declared": (BLOB, another_kind, Expectation(columns_changed=("notes.title",)), None),
+    "another value of the same kind": ("UPDATE notes SET title = 'other' WHERE id = 2", another_value, Expectation(), None),
+    "an index dropped by name": ("DROP INDEX notes_title", "DROP INDEX notes_title", Expectation(), None),
+    "an index gone with its table": (MADE_ANEW, index_gone, Expectation(), "T347"),
+    "the same, declared": (MADE_ANEW, index_gone, Expectation(objects_removed=("index notes_title",)), None),
+}
+
+
+@pytest.mark.parametrize("name", AGREED)
+def test_the_database_in_memory_refuses_what_sqlite_refuses(tmp_path: Path, name: str) -> None:
+    statement, change, expect, code = AGREED[name]
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, title); CREATE INDEX notes_title ON notes (title);"
+            "INSERT INTO notes VALUES (1, 'one'), (2, 'two')"
+        )
+    real = Migration(id="0001_m", local=Side(up=statement, down="SELECT 1"), expect=expect)
+    report = Coordinator(local=path, migrations=[real]).migrate()
+    assert (report.error and report.error.code) == code, report.error
+    database = MemoryDatabase()
+    database.contents.tables["notes"] = {"1": {"id": 1, "title": "one"}, "2": {"id": 2, "title": "two"}}
+    database.contents.objects["index notes_title"] = CatalogueObject(kind="index", name="notes_title", table="notes")
+    before = database.contents.digest()
+    simulated = Migration(id="0001_m", local=Side(up=change, down=put_back), expect=expect)
+    memory = Coordinator(local=database, migrations=[simulated]).migrate()
+    assert (memory.error and memory.error.code) == code, memory.error
+    assert memory.outcome == report.outcome
+    assert (database.contents.digest() == before) is (code is not None)
