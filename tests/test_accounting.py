@@ -368,6 +368,28 @@ def test_a_declaration_is_toml() -> None:
     assert evolve(losses[0], rows=True).rows
 
 
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("UPDATE notes SET id = id + 10", None),
+        ("UPDATE notes SET id = -id; UPDATE notes SET id = 3 + id", None),
+        ("UPDATE notes SET id = id + 10; DELETE FROM notes WHERE id = 12", "T334"),
+        ("UPDATE notes SET id = id + 10; INSERT OR REPLACE INTO notes VALUES (12, 'other')", "T334"),
+    ],
+)
+def test_rows_that_an_update_gave_new_keys_are_found_again_by_what_else_they_hold(
+    tmp_path: Path, statement: str, code: str | None
+) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, title); INSERT INTO notes VALUES (1, 'one'), (2, 'two')"
+        )
+    migration = Migration(id="0001_m", local=Side(up=statement, down="SELECT 1"))
+    report = Coordinator(local=path, migrations=[migration]).migrate()
+    assert (report.error and report.error.code) == code, report.error
+
+
 # The database in memory accounts too: a host's tests see the refusals that its users would.
 
 

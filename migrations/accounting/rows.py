@@ -71,6 +71,9 @@ def compare(driver: sqlite3.Connection, pair: Pair, set_aside: Sequence[Quaranti
     """What the table has lost, apart from what was set aside."""
     if pair.by_rowid is not None:
         return _by(driver, pair, [pair.by_rowid], set_aside)
+    if pair.updated.intersection(pair.key):
+        # New keys were meant: a row is found again by what else it holds.
+        return _as_they_are(driver, pair)
     if pair.key and {pair.columns[column] for column in pair.key} == set(pair.after.primary_key):
         return _by(driver, pair, [(column, pair.columns[column]) for column in pair.key], set_aside)
     if pair.before.rowid is not None and pair.after.rowid is not None and pair.schema == BEFORE:
