@@ -144,7 +144,8 @@ class CreateTable:
         return tuple(items)
 
     def promises(self) -> Iterator[str]:
-        """What the text promises of the rows and SQLite does not list: CHECKs, collations, AUTOINCREMENT, options."""
+        """What the text promises of the rows and SQLite does not list: CHECKs, collations, AUTOINCREMENT, DEFERRABLE, what is
+        done ON CONFLICT, options."""
         for item in self.items():
             depth = 0
             for at, token in enumerate(item.tokens):
@@ -155,8 +156,23 @@ class CreateTable:
                     yield f"COLLATE {fold(item.tokens[at + 1].name)} of {fold(item.column)}"
                 elif depth == 0 and token.word == "autoincrement":
                     yield f"AUTOINCREMENT of {fold(item.column)}"
+                elif depth == 0 and token.word == "conflict":
+                    yield f"ON CONFLICT {item.tokens[at + 1].word.upper()} of {fold(item.column) or 'the table'}"
                 depth += (token.word == "(") - (token.word == ")")
+        for declared in self.foreign_keys():
+            if declared.key.deferred:
+                yield f"DEFERRABLE INITIALLY DEFERRED of the key ({', '.join(map(fold, declared.key.columns))})"
         yield from (option.upper() for option in sorted(self.options))
+
+    def generated(self) -> Iterator[tuple[str, str]]:
+        """Each generated column, folded, and its expression in normal form."""
+        for item in self.items():
+            depth = 0
+            for at, token in enumerate(item.tokens):
+                if item.column and depth == 0 and token.word == "as" and item.tokens[at + 1].word == "(":
+                    end = _closing(item.tokens, at + 1)
+                    yield fold(item.column), self._between(item.tokens[at + 1], item.tokens[end])
+                depth += (token.word == "(") - (token.word == ")")
 
     def _between(self, first: Token, last: Token) -> str:
         return normal_form(self.sql[first.start : last.end])

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from attrs import field, fields, frozen
 
+from ..stores.local_guard import LocalConnection, setting_aside
 from .broken_keys import broken_rows, key_name, keys_of
 from .row_values import SqlValue, Value, bindable, exact_text, from_json, mark, shown, to_json
 from .sqlite_catalogue import ForeignKeyViolation, foreign_key_violations, plain_rows
@@ -153,8 +154,45 @@ def put_back(driver: sqlite3.Connection, wanted: Sequence[Quarantined], *, by: s
     return PutBack(done=tuple(done.values()), refused=refused)
 
 
+@contextmanager
+def going_back(driver: sqlite3.Connection, runs: Collection[str], *, by: str, at: str) -> Iterator[None]:
+    """While the steps of these runs are taken back: what they have set aside of a table goes back when `rebuild_table` begins
+    to make the table as it was, so that what else is taken back is taken back of these rows too.
+
+    What does not fit the table then, and what a down without `rebuild_table` takes back, is left to `put_all_back`.
+    """
+
+    def first(connection: sqlite3.Connection, name: str) -> None:
+        with plain_rows(connection):
+            table = _table(connection, name) if is_there(connection) else None
+            rows = read_quarantined(connection) if table is not None else ()
+            wanted = [each for each in rows if each.run in runs and each.put_back_at is None and fold(each.table) == fold(name)]
+            if table is not None and wanted:
+                _put_back_first(connection, table, wanted, by=by, at=at)
+
+    if isinstance(driver, LocalConnection):
+        driver.going_back = first
+    try:
+        yield
+    finally:
+        if isinstance(driver, LocalConnection):
+            driver.going_back = None
+
+
+def _put_back_first(driver: sqlite3.Connection, table: Table, wanted: Sequence[Quarantined], *, by: str, at: str) -> None:
+    stored = set(map(fold, table.stored))
+    with triggers_off(driver) as without_triggers, setting_aside(driver):
+        without_triggers(table.name)
+        for each in sorted(wanted, key=lambda each: (each.kind != ROW, -each.id)):
+            columns = set(map(fold, from_json(each.content)))
+            if not (columns == stored if each.kind == ROW else columns <= stored):
+                continue
+            if (_insert(driver, table, each) if each.kind == ROW else _set(driver, table, each)) is None:
+                driver.execute(f"UPDATE main.{TABLE} SET put_back_at = ?, put_back_by = ? WHERE id = ?", (at, by, each.id))
+
+
 def put_all_back(driver: sqlite3.Connection, runs: Collection[str], *, by: str, at: str) -> tuple[str, ...]:
-    """Put back all that these runs have set aside; what stays, and why, in sentences."""
+    """Put back all that these runs have set aside and that is not back yet; what stays, and why, in sentences."""
     wanted = [each for each in read_quarantined(driver) if each.run in runs and each.put_back_at is None]
     if not wanted:
         return ()

@@ -40,7 +40,7 @@ from ..stores.seam import Probe, no_probe
 from ..stores.sqlite_errors import primary_code
 from . import quarantined, sqlite_measuring
 from . import sqlite_ledger as sql
-from .accounting.accounting import accounting
+from .accounting.accounting import Accounting, accounting
 from .catalogue import Changes, Fingerprint, Schema
 from .definition import Query, SideName, StepFunction, name_of
 from .functions import said_by
@@ -306,7 +306,7 @@ class SQLiteTarget:
         set_aside = quarantined.sign(connection, migration=order.migration, run_id=order.run)
         changed = read_fingerprint(connection)
         findings = account.settle(limits, changed, migration=order.migration, run=order.run)
-        self._refuse_broken(connection, order.work, broken)
+        self._refuse_broken(connection, order.work, account, broken)
         content = changed
         if limits.user_version_to is not None:
             connection.execute(f"PRAGMA main.user_version = {limits.user_version_to:d}")
@@ -323,9 +323,11 @@ class SQLiteTarget:
             return look, None
         return look, self._backup.path
 
-    def _refuse_broken(self, connection: sqlite3.Connection, work: SideWork, broken: Counter[ForeignKeyViolation]) -> None:
+    def _refuse_broken(
+        self, connection: sqlite3.Connection, work: SideWork, account: Accounting, broken: Counter[ForeignKeyViolation]
+    ) -> None:
         """Raise Refused (T333) where references are broken that were not before."""
-        newly = foreign_key_violations(connection) - broken
+        newly = account.newly_broken(broken, foreign_key_violations(connection))
         if newly:
             examples = ", ".join(
                 f"{each.table}({', '.join(each.columns)}) to {each.parent}, row {each.rowid}" for each in list(newly)[:5]
@@ -340,9 +342,11 @@ class SQLiteTarget:
         # A backup that was made under this very lock holds it already.
         if others_wrote and self._backed_up != self._held:
             replaced = self.back_up(order)
-        for step in steps:
-            self._run(connection, step.unit.down or (), order.work, "T338")
-        left = quarantined.put_all_back(connection, order.undoes, by=order.run, at=stamp())
+        at = stamp()
+        with quarantined.going_back(connection, order.undoes, by=order.run, at=at):
+            for step in steps:
+                self._run(connection, step.unit.down or (), order.work, "T338")
+        left = quarantined.put_all_back(connection, order.undoes, by=order.run, at=at)
         for step in steps:
             changed = Fingerprint.from_text(step.row.content)
             put_back(connection, json.loads(step.row.before), changed=changed, found=found)

@@ -19,7 +19,8 @@ class Explanation:
     """What was meant to happen to one table of SQLite; names are as they stand in the database.
 
     `columns_renamed` maps the old name to the new one, `columns_changed` bear new names. `objects_removed` are keys such as
-    "index idx_notes". `definition_changed` says that the table's own text was edited on purpose.
+    "index idx_notes". `definition_changed` says that the table's own text was edited on purpose: it `promised` so much before,
+    and `promises` so much since, each with how many times; `page` is where it lies since then.
     """
 
     table: str
@@ -29,6 +30,9 @@ class Explanation:
     objects_removed: tuple[str, ...] = ()
     definition_changed: bool = False
     rows_set_aside: int = 0
+    page: int = 0
+    promised: Mapping[str, int] = field(factory=dict)
+    promises: Mapping[str, int] = field(factory=dict)
 
 
 def explain(connection: sqlite3.Connection, explanation: Explanation) -> None:

@@ -60,7 +60,12 @@ class Guard:
             return self._deny("to change Twinstep's ledger")
         if QUARANTINE in (first, second) and action in CHANGING and not self._sets_aside(action):
             return self._deny("to change what lies in quarantine")
-        if action == sqlite3.SQLITE_UPDATE and trigger is None and isinstance(self._connection, LocalConnection):
+        if (
+            action == sqlite3.SQLITE_UPDATE
+            and trigger is None
+            and database == "main"
+            and isinstance(self._connection, LocalConnection)
+        ):
             self._connection.updated.add((str(first), str(second)))
         # In a rollback journal's transaction OFF or MEMORY is accepted until the first write, and then ROLLBACK undoes nothing.
         if action == sqlite3.SQLITE_PRAGMA and first is not None and first.lower() == "journal_mode" and second is not None:
@@ -70,7 +75,7 @@ class Guard:
     def _sets_aside(self, action: int) -> bool:
         # INSERT OR REPLACE would overwrite what lies there, and SQLite asks about no more than an INSERT.
         setting_aside = isinstance(self._connection, LocalConnection) and self._connection.setting_aside
-        return setting_aside and action == sqlite3.SQLITE_INSERT
+        return setting_aside and action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE)
 
     def _deny(self, attempt: str) -> int:
         self.attempts.append(attempt)
@@ -97,6 +102,7 @@ class LocalConnection(sqlite3.Connection):
     guard: Guard | None = None
     readonly = False
     setting_aside = False
+    going_back: Callable[[sqlite3.Connection, str], None] | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -115,9 +121,15 @@ class LocalConnection(sqlite3.Connection):
         super().set_authorizer(authorizer_callback)
 
 
+def put_back_first(connection: sqlite3.Connection, table: str) -> None:
+    """While a change is taken back: what it has set aside of this table goes back before the table is made as it was."""
+    if isinstance(connection, LocalConnection) and connection.going_back is not None:
+        connection.going_back(connection, table)
+
+
 @contextmanager
 def setting_aside(connection: sqlite3.Connection) -> Iterator[None]:
-    """Inside, rows may be added to the quarantine; a step's own statements may not."""
+    """Inside, rows may be added to the quarantine and marked as put back; a step's own statements may do neither."""
     if not isinstance(connection, LocalConnection):
         yield
         return

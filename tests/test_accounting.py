@@ -446,7 +446,7 @@ def test_the_database_in_memory_refuses_what_sqlite_refuses(tmp_path: Path, name
     database.contents.objects["index notes_title"] = CatalogueObject(kind="index", name="notes_title", table="notes")
     before = database.contents.digest()
     simulated = Migration(id="0001_m", local=Side(up=change, down=put_back), expect=expect)
-    memory = Coordinator(local=database, migrations=[simulated]).migrate()
+    memory = Coordinator(local=database, migrations=[simulated], state_dir=tmp_path / "state").migrate()
     assert (memory.error and memory.error.code) == code, memory.error
     assert memory.outcome == report.outcome
     assert (database.contents.digest() == before) is (code is not None)

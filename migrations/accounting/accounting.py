@@ -13,6 +13,7 @@ Only reads; the before-image is the backup, attached read-only. Read next: `loss
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,12 @@ from attrs import define, field, frozen
 from ...stores.explanation import Explanation, start_listening
 from ..catalogue import Fingerprint
 from ..quarantined import Quarantined, read_quarantined
-from ..sqlite_catalogue import plain_rows
+from ..sqlite_catalogue import ForeignKeyViolation, plain_rows
 from ..sqlite_text import fold, normal_form
 from ..sqlite_working import working
 from ..work import Limits
 from .loss import Loss, examples, refusal
+from .renaming import lost, same_but_for_names
 from .rows import BEFORE, Lost, Pair, compare
 from .said import Said
 from .structure import Structure, read_structure
@@ -80,6 +82,7 @@ class Accounting:
     _explained: Sequence[Explanation]
     _updated: Set[tuple[str, str]]
     said: Said = field(factory=Said)
+    _settling: _Settling | None = None
 
     def settle(self, limits: Limits, after: Fingerprint, *, migration: str, run: str) -> tuple[str, ...]:
         """Return the findings, or raise Refused (T334, T347) naming every loss."""
@@ -87,11 +90,18 @@ class Accounting:
             if self._image is not None:
                 # Now and not before: ANALYZE, which a step may run, goes into every attached database.
                 _attach(self._driver, self._image)
-            settled = _Settling(self, limits, after, run)
+            self._settling = settled = _Settling(self, limits, after, run)
             losses = [*settled.objects(), *settled.tables(), *settled.sequences(), *settled.version()]
             if losses:
                 raise refusal(migration, losses)
             return tuple(settled.findings())
+
+    def newly_broken(
+        self, before: Counter[ForeignKeyViolation], now: Counter[ForeignKeyViolation]
+    ) -> Counter[ForeignKeyViolation]:
+        """Of the broken references of now, those that were not broken before, under whatever name; after `settle`."""
+        assert self._settling is not None
+        return self._settling.newly_broken(before, now)
 
 
 @contextmanager
@@ -132,7 +142,31 @@ class _Settling:
         self._columns_changed = set(map(fold, limits.columns_changed))
         self._definitions_changed = set(map(fold, limits.definitions_changed))
         self._objects_removed = {" ".join(name.split()).lower() for name in limits.objects_removed}
+        self._dropped_and_replaced = self._replaced()
+        self._explanations = {name: self._of(name) for name in self._before.tables}
+        self._names = self._renamed()
+        (moving,) = self._driver.execute("PRAGMA main.auto_vacuum").fetchone()
+        self._pages_move = bool(moving)
         self._remade = {name for name in self._before.tables if self._was_remade(name)}
+
+    def _replaced(self) -> set[str]:
+        """Tables that were dropped, and whose name another table of before bears now."""
+        renamed = self._said.tables_renamed
+        taken = {now for name, now in renamed.items() if ("table", name) in self._before.objects}
+        return {name for name in taken if ("table", name) in self._said.dropped and name not in renamed}
+
+    def _of(self, name: str) -> list[Explanation]:
+        """What helpers have said of this table, under whatever name, oldest first."""
+        now = self._name_now(name)
+        return [each for each in self._explained if fold(each.table) == name or self._said.now(each.table) == now]
+
+    def _renamed(self) -> dict[str, set[str]]:
+        names: dict[str, set[str]] = {}
+        for _, name in self._before.objects:
+            names.setdefault(name, set()).add(self._name_now(name))
+        for (_, was), now in self._said.columns_renamed.items():
+            names.setdefault(was, set()).add(now)
+        return names
 
     # Objects
 
@@ -158,6 +192,8 @@ class _Settling:
         if old.kind == "table":
             return "" if said or self._alias_dropped(old.name) else f"{old.named} is gone"
         table = fold(old.table)
+        if ("view", table) in self._said.dropped and ("view", table) not in self._now.objects:
+            return ""  # a trigger that went with its view
         if (
             old.kind != "view"
             and ("table", self._name_now(old.table)) not in self._now.objects
@@ -175,6 +211,8 @@ class _Settling:
     def _name_now(self, name: str) -> str:
         """The name under which a table is to be found: that of its renaming, unless what was renamed made room and went."""
         renamed = self._said.now(name)
+        if fold(name) in self._dropped_and_replaced:
+            return ""
         return (
             fold(name)
             if ("table", renamed) not in self._now.objects and ("table", fold(name)) in self._now.objects
@@ -182,7 +220,7 @@ class _Settling:
         )
 
     def _is_other(self, old: _Object, new: _Object) -> bool:
-        if normal_form(old.sql) == normal_form(new.sql) or self._said.renamed_any_of(self._before.tables):
+        if same_but_for_names(normal_form(old.sql), normal_form(new.sql), self._names):
             return False
         return not (old.key in self._said.dropped and fold(old.table) not in self._remade)
 
@@ -199,12 +237,13 @@ class _Settling:
     def _was_remade(self, name: str) -> bool:
         """Whether the table of that name is another one than before, made by hand."""
         old, new = self._before.objects["table", name], self._now.objects.get(("table", self._name_now(name)))
-        if new is None or self._explains(name) is not None:
+        if new is None:
             return False
+        edited = [each for each in self._explanations[name] if each.definition_changed]
+        if edited:
+            # By hand again, after a helper has made it anew.
+            return new.page != edited[-1].page and not self._pages_move
         return old.page != new.page or ("table", name) in self._said.dropped
-
-    def _explains(self, name: str) -> Explanation | None:
-        return next((each for each in self._explained if fold(each.table) == name and each.definition_changed), None)
 
     # Tables
 
@@ -219,34 +258,84 @@ class _Settling:
                 continue
             columns = self._columns(name, old, new)
             yield from self._columns_gone(name, old, columns)
-            if name not in self._definitions_changed and self._explains(name) is None:
+            if name not in self._definitions_changed:
                 yield from self._promises(name, old, new)
             yield from self._contents(name, old, new, columns)
+        yield from self._virtual()
+
+    def _virtual(self) -> Iterator[Loss]:
+        """Virtual tables are counted: what they hold may be nowhere else."""
+        for (kind, name), old in self._before.objects.items():
+            before = self._account._rows.get(old.name, 0)
+            if kind != "table" or name in self._before.tables or not before or name in self._rows_removed:
+                continue
+            new = self._now.objects.get(("table", self._name_now(name)))
+            now = 0 if new is None else self._after.rows.get(new.name, before)
+            if now < before:
+                yield _rows_gone(
+                    old.name, f"{old.name} had {before} rows, {'and is gone' if new is None else f'would have {now}'}"
+                )
 
     def _columns(self, name: str, old: Structure, new: Structure) -> dict[str, str]:
         """The columns that are there before and after, the old name to the new one."""
-        renamed: dict[str, str] = {}
-        for each in self._explained:
-            if fold(each.table) == name:
-                renamed |= {fold(was): fold(now) for was, now in each.columns_renamed.items()}
-        pairs = {column: renamed.get(column, self._said.column_now(name, column)) for column in old.columns}
+        pairs = {column: self._said.column_now(name, column) for column in old.columns}
         return {column: now for column, now in pairs.items() if now in new.columns}
 
     def _columns_gone(self, name: str, old: Structure, columns: Mapping[str, str]) -> Iterator[Loss]:
-        explained = {fold(column) for each in self._explained if fold(each.table) == name for column in each.columns_removed}
-        explained |= {column for table, column in self._said.columns_dropped if table in (name, self._name_now(name))}
+        explained = self._columns_dropped(name)
         for column in old.columns:
             full = f"{name}.{column}"
-            if column in columns or column in explained or full in self._columns_changed:
+            if column in columns or full in self._columns_changed:
+                continue
+            if {column, self._said.column_now(name, column)} & explained:
                 continue
             yield Loss(sentence=f"the column {old.name}.{old.columns[column]} is gone", key="columns_changed", value=full)
 
+    def _columns_dropped(self, name: str) -> set[str]:
+        """The columns that were dropped from this table on purpose, under whatever name it bore at that time."""
+        dropped = {fold(column) for each in self._explanations[name] for column in each.columns_removed}
+        now = self._name_now(name)
+        return dropped | {
+            column for table, column in self._said.columns_dropped if table in (name, now) or self._said.now(table) == now
+        }
+
     def _promises(self, name: str, old: Structure, new: Structure) -> Iterator[Loss]:
-        if self._said.renamed_any_of(self._before.tables) or any(table == name for table, _ in self._said.columns_dropped):
-            return  # their texts name other columns now
-        for promise, count in (old.promises - new.promises).items():
+        """What is not promised any more: from before to the first edit by a helper, between two, and from the last to now."""
+        promised, gone = old.promises, Counter[str]()
+        dropped = self._columns_dropped(name)
+        dropped |= {was for (table, was), now in self._said.columns_renamed.items() if table == name and now in dropped}
+        for each in self._explanations[name]:
+            if each.definition_changed:
+                gone += lost(promised, Counter(each.promised), self._names, dropped)
+                promised = Counter(each.promises)
+        gone += lost(promised, new.promises, self._names, dropped)
+        for promise, count in gone.items():
             times = f" ({count} times)" if count > 1 else ""
             yield Loss(sentence=f"{old.name} has lost {promise}{times}", key="definitions_changed", value=old.name)
+
+    def newly_broken(
+        self, before: Counter[ForeignKeyViolation], now: Counter[ForeignKeyViolation]
+    ) -> Counter[ForeignKeyViolation]:
+        """What is not in `before`. In a table that was made anew by hand rows may bear other rowids: they are counted."""
+        by_row, by_key = Counter[tuple[object, ...]](), Counter[tuple[object, ...]]()
+        for each, count in before.items():
+            name = fold(each.table)
+            columns = tuple(self._said.column_now(name, column) for column in each.columns)
+            key = (self._name_now(name), self._name_now(fold(each.parent)), columns)
+            if name in self._remade:
+                by_key[key] += count
+            else:
+                by_row[(*key, each.rowid)] += count
+        found: Counter[ForeignKeyViolation] = Counter()
+        for each, count in now.items():
+            key = (fold(each.table), fold(each.parent), tuple(map(fold, each.columns)))
+            known = min(count, by_row[(*key, each.rowid)])
+            by_row[(*key, each.rowid)] -= known
+            counted = min(count - known, by_key[key])
+            by_key[key] -= counted
+            if count > known + counted:
+                found[each] = count - known - counted
+        return found
 
     def _contents(self, name: str, old: Structure, new: Structure, columns: Mapping[str, str]) -> Iterator[Loss]:
         digest = self._account._digests.get(old.name)
@@ -260,7 +349,7 @@ class _Settling:
         compared = {was: now for was, now in columns.items() if was in old.stored and now in new.stored}
         pair = Pair(before=old, after=new, columns=compared, updated=self._updated(name, compared), remade=name in self._remade)
         found = compare(self._driver, pair, set_aside)
-        yield from self._lost(name, old, found)
+        yield from self._lost(name, old, found, columns)
 
     def _updated(self, name: str, columns: Mapping[str, str]) -> frozenset[str]:
         """The columns that a statement has changed by name, under whatever name the table bore at that time."""
@@ -275,19 +364,19 @@ class _Settling:
         if now + sum(each.kind == "row" for each in set_aside) < before and name not in self._rows_removed:
             yield _rows_gone(old.name, f"{old.name} had {before} rows, would have {now}")
 
-    def _lost(self, name: str, old: Structure, found: Lost) -> Iterator[Loss]:
+    def _lost(self, name: str, old: Structure, found: Lost, columns: Mapping[str, str]) -> Iterator[Loss]:
         if found.rows and name not in self._rows_removed:
             before = self._account._rows.get(old.name, 0)
             now = self._after.rows.get(self._now.tables[self._name_now(name)].name, 0)
-            which = examples(found.named, found.rows)
+            which = f": {examples(found.named, found.rows)}" if found.named else ""
             yield _rows_gone(
                 old.name,
-                f"{old.name} had {before} rows, would have {now}; {found.rows} of them are not there any more: {which}",
+                f"{old.name} had {before} rows, would have {now}; {found.rows} of them are not there any more{which}",
             )
-        explained = {fold(column) for each in self._explained if fold(each.table) == name for column in each.columns_changed}
+        explained = {fold(column) for each in self._explanations[name] for column in each.columns_changed}
         for column, count in found.values.items():
             full = f"{name}.{column}"
-            if full in self._columns_changed or column in explained:
+            if full in self._columns_changed or {column, columns[column]} & explained:
                 continue
             which = examples(found.changed[column], count)
             sentence = f"{count} rows of {old.name} have another {old.columns[column]}: {which}"

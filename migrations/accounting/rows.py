@@ -9,7 +9,8 @@ Only reads. Read next: `accounting.py`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -22,6 +23,7 @@ BEFORE = "twinstep_before"
 NAMED = 5
 # SQLite limits the depth of an expression and the number of columns of a result.
 _COLUMNS_A_PASS = 200
+_COMPARED = 900
 
 
 @frozen(kw_only=True)
@@ -73,32 +75,58 @@ def compare(driver: sqlite3.Connection, pair: Pair, set_aside: Sequence[Quaranti
         return _by(driver, pair, [pair.by_rowid], set_aside)
     if pair.updated.intersection(pair.key):
         # New keys were meant: a row is found again by what else it holds.
-        return _as_they_are(driver, pair)
-    if pair.key and {pair.columns[column] for column in pair.key} == set(pair.after.primary_key):
+        return _as_they_are(driver, pair, set_aside)
+    same_key = pair.key and {pair.columns[column] for column in pair.key} == set(pair.after.primary_key)
+    if same_key and not _holds_null(driver, pair):
         return _by(driver, pair, [(column, pair.columns[column]) for column in pair.key], set_aside)
     if pair.before.rowid is not None and pair.after.rowid is not None and pair.schema == BEFORE:
-        found = _by(driver, pair, [(pair.before.rowid, pair.after.rowid)], set_aside)
+        found = _by(driver, pair, [(pair.before.rowid, pair.after.rowid)], set_aside, by_rowid=True)
         if not (found.rows or found.values) or not pair.remade:
             return found
     # Without a key, rows that were copied by hand bear other rowids: the same rows are still the same rows.
-    return _as_they_are(driver, pair)
+    return _as_they_are(driver, pair, set_aside)
 
 
-def _by(driver: sqlite3.Connection, pair: Pair, key: Sequence[tuple[str, str]], set_aside: Sequence[Quarantined]) -> Lost:
+def _holds_null(driver: sqlite3.Connection, pair: Pair) -> bool:
+    """Whether some row's key has NULL in it, which SQLite allows, and which is then no key."""
+    if pair.before.rowid is None:
+        return False
+    unknown = " OR ".join(f"{quoted(column)} IS NULL" for column in pair.key)
+    return driver.execute(f"SELECT 1 FROM {pair.old} WHERE {unknown} LIMIT 1").fetchone() is not None
+
+
+def _by(
+    driver: sqlite3.Connection,
+    pair: Pair,
+    key: Sequence[tuple[str, str]],
+    set_aside: Sequence[Quarantined],
+    *,
+    by_rowid: bool = False,
+) -> Lost:
     same_row = " AND ".join(f"n.{quoted(new)} IS o.{quoted(old)}" for old, new in key)
-    moved = {_key_of(each) for each in set_aside if each.kind == ROW}
+    moved = {_key_of(each, by_rowid) for each in set_aside if each.kind == ROW}
     missing = f"FROM {pair.old} o WHERE NOT EXISTS (SELECT 1 FROM {pair.new} n WHERE {same_row})"
-    rows = _count(driver, missing) - len(moved)
-    names = [old for old, _ in key]
-    named = tuple(_named(driver, names, missing, moved)) if rows > 0 else ()
+    rows = len(_keys(driver, key, missing, moved)) if moved else _count(driver, missing)
+    named = tuple(_named(driver, key, missing, moved)) if rows else ()
     joined = f"FROM {pair.old} o JOIN {pair.new} n ON {same_row}"
     values, changed = {}, {}
     for old, count in _differing(driver, pair, joined).items():
-        cleared = {_key_of(each) for each in set_aside if each.kind == REFERENCE and old in _columns(each)}
-        if count > len(cleared):
-            values[old] = count - len(cleared)
-            changed[old] = tuple(_changed(driver, pair, names, old, joined, cleared))
-    return Lost(rows=max(rows, 0), named=named, values=values, changed=changed)
+        names = {old, pair.columns[old]}
+        cleared = {_key_of(each, by_rowid) for each in set_aside if each.kind == REFERENCE and names & _columns(each)}
+        left = len(_keys(driver, key, f"{joined} WHERE {_differs(pair, old)}", cleared)) if cleared else count
+        if left:
+            values[old] = left
+            changed[old] = tuple(_changed(driver, pair, key, old, joined, cleared))
+    return Lost(rows=rows, named=named, values=values, changed=changed)
+
+
+def _keys(driver: sqlite3.Connection, key: Sequence[tuple[str, str]], rest: str, known: set[str]) -> list[str]:
+    """The keys of these rows, under their new names, without those that are known."""
+    listed = ", ".join(f"o.{quoted(old)}" for old, _ in key)
+    names = [new for _, new in key]
+    with exact_text(driver):
+        rows = driver.execute(f"SELECT {listed} {rest}").fetchall()
+    return [found for row in rows if (found := _folded(to_json(names, row))) not in known]
 
 
 def _count(driver: sqlite3.Connection, rest: str) -> int:
@@ -127,35 +155,39 @@ def _differs(pair: Pair, column: str) -> str:
     return f"(typeof({old}) <> typeof({new}) OR +{old} IS NOT +{new} COLLATE BINARY)"
 
 
-def _named(driver: sqlite3.Connection, names: Sequence[str], rest: str, known: set[str]) -> Iterator[str]:
-    listed = ", ".join(f"o.{quoted(name)}" for name in names)
+def _named(driver: sqlite3.Connection, key: Sequence[tuple[str, str]], rest: str, known: set[str]) -> Iterator[str]:
+    listed = ", ".join(f"o.{quoted(old)}" for old, _ in key)
     with exact_text(driver):
         rows = driver.execute(f"SELECT {listed} {rest} ORDER BY {listed} LIMIT {NAMED + len(known)}").fetchall()
-    keys = [to_json(names, row) for row in rows]
+    keys = [to_json([new for _, new in key], row) for row in rows]
     yield from [shown(key) for key in keys if _folded(key) not in known][:NAMED]
 
 
 def _changed(
-    driver: sqlite3.Connection, pair: Pair, names: Sequence[str], column: str, joined: str, known: set[str]
+    driver: sqlite3.Connection, pair: Pair, key: Sequence[tuple[str, str]], column: str, joined: str, known: set[str]
 ) -> Iterator[str]:
-    listed = ", ".join(f"o.{quoted(name)}" for name in names)
+    listed = ", ".join(f"o.{quoted(name)}" for name, _ in key)
+    names = [new for _, new in key]
     old, new = f"o.{quoted(column)}", f"n.{quoted(pair.columns[column])}"
     differs = f"{joined} WHERE {_differs(pair, column)} ORDER BY {listed}"
     query = f"SELECT {listed}, {old}, {new} {differs} LIMIT {NAMED + len(known)}"
     with exact_text(driver):
         rows = driver.execute(query).fetchall()
     kept = [row for row in rows if _folded(to_json(names, row[: len(names)])) not in known]
-    for *key, was, now in kept[:NAMED]:
-        yield f"{shown(to_json(names, key))}: {_value(was)} became {_value(now)}"
+    for *values, was, now in kept[:NAMED]:
+        yield f"{shown(to_json(names, values))}: {_value(was)} became {_value(now)}"
 
 
-def _as_they_are(driver: sqlite3.Connection, pair: Pair) -> Lost:
+def _as_they_are(driver: sqlite3.Connection, pair: Pair, set_aside: Sequence[Quarantined]) -> Lost:
     """Without anything that names a row: how many fewer there are of each."""
     kept = {was: now for was, now in pair.columns.items() if was not in pair.updated}
-    if not kept:
-        return Lost()
-    old = ", ".join(quoted(column) for column in kept)
-    new = ", ".join(quoted(column) for column in kept.values())
+    moved = [from_json(each.content) for each in set_aside if each.kind == ROW]
+    if not kept or len(kept) > _COMPARED:
+        fewer = _count(driver, f"FROM {pair.old}") - _count(driver, f"FROM {pair.new}") - len(moved)
+        return Lost(rows=max(fewer, 0))
+    # Nor may a collation call two values equal here.
+    old = ", ".join(f"{quoted(column)} COLLATE BINARY" for column in kept)
+    new = ", ".join(f"{quoted(column)} COLLATE BINARY" for column in kept.values())
     kinds = ", ".join(f"typeof({quoted(column)})" for column in kept)
     new_kinds = ", ".join(f"typeof({quoted(column)})" for column in kept.values())
     numbered = "row_number() OVER (PARTITION BY {0}, {1})"
@@ -166,14 +198,21 @@ def _as_they_are(driver: sqlite3.Connection, pair: Pair) -> Lost:
     (rows,) = driver.execute(f"SELECT count(*) FROM ({gone})").fetchone()
     if not rows:
         return Lost()
-    names = list(kept)
+    names = list(kept.values())
     with exact_text(driver):
-        found = driver.execute(f"{gone} LIMIT {NAMED}").fetchall()
-    return Lost(rows=int(rows), named=tuple(shown(to_json(names, row[: len(names)])) for row in found))
+        found = driver.execute(gone if moved else f"{gone} LIMIT {NAMED}").fetchall()
+    left = Counter(to_json(names, row[: len(names)]) for row in found)
+    if moved:
+        contents = [{fold(name): value for name, value in content.items()} for content in moved]
+        left -= Counter(to_json(names, [content.get(name) for name in names]) for content in contents)
+        rows = left.total()
+    return Lost(rows=int(rows), named=tuple(shown(row) for row in list(left.elements())[:NAMED]))
 
 
-def _key_of(row: Quarantined) -> str:
-    return _folded(row.row_key) if row.row_key != "{}" else _folded(to_json(["rowid"], [row.row_number]))
+def _key_of(row: Quarantined, by_rowid: bool) -> str:
+    if row.row_key == "{}" or by_rowid:
+        return _folded(to_json(["rowid"], [row.row_number]))
+    return _folded(row.row_key)
 
 
 def _folded(key: str) -> str:
@@ -185,7 +224,7 @@ def _folded(key: str) -> str:
     return to_json(names, tuple(values.values()))
 
 
-def _columns(row: Quarantined) -> Iterable[str]:
+def _columns(row: Quarantined) -> set[str]:
     return {fold(name) for name in from_json(row.content)}
 
 

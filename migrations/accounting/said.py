@@ -8,14 +8,19 @@ No database here. Read next: `accounting.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
 
 from attrs import field, frozen
 
 from ..sqlite_text import Token, fold, meaning
 
 _KINDS = ("table", "index", "trigger", "view")
-_FIRST_WORDS = ("drop", "alter", "pragma", "analyze")
+# Behind blank space and comments, as they stand before a statement in a function's text.
+_WORDS = "drop|alter|pragma|analyze|savepoint|release|rollback"
+_HEARD = re.compile(rf"(?:\s+|--[^\n]*\n|/\*.*?\*/)*(?:{_WORDS})\b", re.IGNORECASE | re.DOTALL)
 
 
 @frozen
@@ -28,10 +33,11 @@ class Said:
     columns_dropped: set[tuple[str, str]] = field(factory=set, init=False)
     marks_set: set[str] = field(factory=set, init=False)
     analyzed: set[str] = field(factory=set, init=False)
+    _savepoints: list[tuple[str, tuple[Any, ...]]] = field(factory=list, init=False)
 
     def hear(self, statement: str) -> None:
         """Take in one statement, as SQLite's trace tells it: those of triggers come as comments."""
-        if statement[:10].lstrip().lower().startswith(_FIRST_WORDS):
+        if _HEARD.match(statement):
             self._read(meaning(statement))
 
     def now(self, table: str) -> str:
@@ -42,10 +48,6 @@ class Said:
         """The name that the table's column bears after all renaming; the table by its first name."""
         return self.columns_renamed.get((fold(table), fold(column)), fold(column))
 
-    def renamed_any_of(self, tables: Collection[str]) -> bool:
-        """Whether one of these tables, or a column of one, was renamed: SQLite may have rewritten texts that name it."""
-        return any(name in tables for name in self.tables_renamed) or any(of in tables for of, _ in self.columns_renamed)
-
     def _read(self, found: list[Token]) -> None:
         words = [token.word for token in found]
         match words[:2]:
@@ -54,6 +56,17 @@ class Said:
                 self.dropped.add((kind, _name(found, at)))
             case ["alter", "table"]:
                 self._altered(found, words)
+            case ["savepoint", *_]:
+                self._savepoints.append((_name(found, 1), copy.deepcopy(self._all())))
+            case ["release", *_]:
+                del self._savepoints[self._place(_name(found, 2 if words[1:2] == ["savepoint"] else 1)) :]
+            case ["rollback", *_] if "to" in words:
+                # What was undone was not said.
+                place = self._place(fold(found[-1].name))
+                for mine, then in zip(self._all(), copy.deepcopy(self._savepoints[place][1]), strict=True):
+                    mine.clear()
+                    mine.update(then)
+                del self._savepoints[place + 1 :]
             case ["analyze", *_]:
                 self.analyzed.add(_name(found, 1) if len(found) > 1 else "")
             case ["pragma", _]:
@@ -62,6 +75,15 @@ class Said:
                     self.marks_set.add(fold(found[at].name))
             case _:
                 pass
+
+    def _all(self) -> tuple[set[Any] | dict[Any, Any], ...]:
+        return (
+            self.dropped, self.tables_renamed, self.columns_renamed, self.columns_dropped, self.marks_set, self.analyzed,
+        )  # fmt: skip
+
+    def _place(self, name: str) -> int:
+        """Which savepoint that is: the youngest of that name."""
+        return max(at for at, (each, _) in enumerate(self._savepoints) if each == name)
 
     def _altered(self, found: list[Token], words: list[str]) -> None:
         at = 4 if words[3:4] == ["."] else 2
@@ -76,15 +98,21 @@ class Said:
             self.columns_dropped.add((table, fold(found[named].name)))
 
     def _rename_table(self, old: str, new: str) -> None:
-        first = next((name for name, now in self.tables_renamed.items() if now == old), old)
-        self.tables_renamed[first] = new
-        if first == new:
-            del self.tables_renamed[first]
+        # The name may by now be that of another table than before, which was dropped and made anew under it: both follow.
+        for first in self._firsts(old):
+            self.tables_renamed[first] = new
+            if first == new:
+                del self.tables_renamed[first]
 
     def _rename_column(self, table: str, old: str, new: str) -> None:
-        of = next((name for name, now in self.tables_renamed.items() if now == table), table)
-        was = next((column for (on, column), now in self.columns_renamed.items() if on == of and now == old), old)
-        self.columns_renamed[of, was] = new
+        for of in self._firsts(table):
+            was = next((column for (on, column), now in self.columns_renamed.items() if on == of and now == old), old)
+            self.columns_renamed[of, was] = new
+
+    def _firsts(self, table: str) -> list[str]:
+        """The names that what bears this name now has borne first."""
+        firsts = [name for name, now in self.tables_renamed.items() if now == table]
+        return firsts if table in self.tables_renamed else [*firsts, table]
 
 
 def _name(found: list[Token], at: int) -> str:

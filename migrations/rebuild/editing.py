@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from ...events.errors import DefinitionError
 from ..create_table import CreateTable, Item, replaced
-from ..sqlite_text import Token, fold, meaning, normal_form
+from ..sqlite_text import Token, fold, meaning, normal_form, tokens
 
 # What a constraint begins with at the depth of its item; DEFERRABLE and ON CONFLICT go on with the one before.
 _BEGIN = frozenset(
@@ -143,7 +143,9 @@ def _span(text: CreateTable, item: Item) -> tuple[int, int, str]:
     items = text.items()
     place = next(at for at, each in enumerate(items) if each.tokens[0].start == item.tokens[0].start)
     if place > 0:
-        comma = text.sql.rindex(",", items[place - 1].tokens[-1].end, item.tokens[0].start)
+        # The comma follows the last token before it; one further on may stand in a comment.
+        last, first = items[place - 1].tokens[-1].end, item.tokens[0].start
+        comma = next(token.start + last for token in tokens(text.sql[last:first]) if token.text == ",")
         return comma, item.tokens[-1].end, ""
     end = items[place + 1].tokens[0].start if len(items) > 1 else item.tokens[-1].end
     return item.tokens[0].start, end, ""

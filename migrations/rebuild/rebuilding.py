@@ -17,13 +17,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, cast
 
 from attrs import evolve, frozen
 
 from ...events.errors import DefinitionError, Refused, TwinstepError
 from ...stores.explanation import Explanation, explain
 from ...stores.local_connection import restore_foreign_keys, set_foreign_keys_off
+from ...stores.local_guard import put_back_first
+from ..accounting.structure import read_structure
 from ..create_table import CreateTable, DeclaredKey, ForeignKey
 from ..quarantine import set_aside
 from ..sqlite_catalogue import ForeignKeyViolation, foreign_key_violations, plain_rows
@@ -94,26 +96,38 @@ def rebuild_table(
     the driver (a full disk) come out as they are; the transaction must then be rolled back.
     """
     driver = _driver_connection(connection)
+    if violations not in ("quarantine", "refuse"):
+        raise DefinitionError("T311", table=table, problem=f"violations is 'quarantine' or 'refuse', not {violations!r}")
     wish = _Wish(
-        add_foreign_keys=tuple(add_foreign_keys),
-        drop_foreign_keys=tuple(drop_foreign_keys),
-        add_columns=tuple(add_columns),
-        drop_columns=tuple(drop_columns),
+        add_foreign_keys=_several(add_foreign_keys),
+        drop_foreign_keys=_several(drop_foreign_keys),
+        add_columns=_several(add_columns),
+        drop_columns=_several(drop_columns),
         rename_columns=rename_columns,
         change_columns=change_columns,
-        add_constraints=tuple(add_constraints),
-        drop_constraints=tuple(drop_constraints),
+        add_constraints=_several(add_constraints),
+        drop_constraints=_several(drop_constraints),
         strict=strict,
         without_rowid=without_rowid,
         values=values,
-        drop_objects=tuple(drop_objects),
+        drop_objects=_several(drop_objects),
         refuse=violations == "refuse",
     )
     with plain_rows(driver):
         _refuse_unless_ready(driver)
         with _undone_if_refused(driver):
+            put_back_first(driver, table)
             explanation = _rebuilt(driver, table, wish)
     explain(driver, explanation)
+
+
+def _several(given: Given | Iterable[Given]) -> tuple[Given, ...]:
+    """One may be given alone: a text is no list of letters."""
+    return (cast("Given", given),) if isinstance(given, (str, ForeignKey)) else tuple(cast("Iterable[Given]", given))
+
+
+Given = TypeVar("Given")
+_OF_TABLE = "FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE"
 
 
 @frozen(kw_only=True)
@@ -142,10 +156,11 @@ class _Wish:
 
 
 def _rebuilt(driver: sqlite3.Connection, table: str, wish: _Wish) -> Explanation:
-    broken = foreign_key_violations(driver)
     worked = all_working(driver)
     gone = _drop_objects(driver, table, wish.drop_objects)
+    promised = _promises(driver, table)
     _rename_columns(driver, table, wish.rename_columns)
+    broken = foreign_key_violations(driver)
     old = read_table(driver, table)
     wanted = _edited(driver, old, wish)
     before = schema_texts(driver, old.name)
@@ -155,7 +170,9 @@ def _rebuilt(driver: sqlite3.Connection, table: str, wish: _Wish) -> Explanation
         fill(driver, old, new)
     else:
         refill(driver, old, new, wish.values)
-    refused = bool(wish.add_foreign_keys) and _breaks_a_key(driver, old, new, refuse=wish.refuse)
+    # A key may also come as a constraint, or with a column.
+    more_keys = len(wanted.foreign_keys()) > len(old.text.foreign_keys()) or bool(wish.add_foreign_keys)
+    refused = more_keys and _breaks_a_key(driver, old, new, refuse=wish.refuse)
     take_place(driver, old, new)
     refuse_unless_unchanged(driver, old, wanted, before, only_keys=wish.only_keys)
     _refuse_broken_dependents(driver, old, worked - set(gone))
@@ -168,7 +185,22 @@ def _rebuilt(driver: sqlite3.Connection, table: str, wish: _Wish) -> Explanation
         columns_renamed=wish.rename_columns,
         objects_removed=gone,
         definition_changed=True,
+        page=_page(driver, old.name),
+        promised=promised,
+        promises=_promises(driver, old.name),
     )
+
+
+def _promises(driver: sqlite3.Connection, table: str) -> Counter[str]:
+    """What the table promises; nothing where it is none that can be rebuilt, which is refused a little later."""
+    found = driver.execute(f"SELECT name, sql {_OF_TABLE}", (table,)).fetchone()
+    structure = None if found is None else read_structure(driver, *found)
+    return Counter() if structure is None else structure.promises
+
+
+def _page(driver: sqlite3.Connection, table: str) -> int:
+    (page,) = driver.execute(f"SELECT rootpage {_OF_TABLE}", (table,)).fetchone()
+    return int(page)
 
 
 @contextmanager
