@@ -16,6 +16,8 @@ from typing import Literal, TypeAlias
 Check: TypeAlias = Literal["quick_check", "integrity_check"]
 
 _NAMED = 10
+# As many as it looks for when it is not told: a file may be so damaged that it then cannot say how.
+_FIRST = 100
 _ALL = 1_000_000
 _ABOUT_A_VALUE = re.compile(r"(?:NULL|NUMERIC|TEXT|non-[A-Z]+) value in (.+)", re.DOTALL)
 _WITHOUT_ROWID = re.compile(r"\bWITHOUT\s+ROWID\b", re.IGNORECASE)
@@ -25,9 +27,9 @@ _STORAGE = {"INT": "integer", "INTEGER": "integer", "REAL": "real", "TEXT": "tex
 
 def unsound(connection: sqlite3.Connection, check: Check) -> list[str]:
     """What the check finds wrong with the main database, in SQLite's words, at most ten; empty where it is sound."""
-    found = _lines(connection, check, _NAMED)
+    found = _lines(connection, check, _FIRST)
     if not any(_ABOUT_A_VALUE.fullmatch(line) for line in found):
-        return found
+        return found[:_NAMED]
     columns = {f"{table}.{column}" for table, column, _ in _columns(connection)}
     real = [line for line in _lines(connection, check, _ALL) if not _is_about(line, columns)]
     return [*real, *_wrong_values(connection)][:_NAMED]
