@@ -338,8 +338,10 @@ MESSAGES: dict[str, Message] = {
         next_step="Have it applied by whoever may change the remote, then run the same command again.",
     ),
     "T206": Message(
-        condition="{migration} cannot be taken back: it has no local down, and its own backup already holds the new state.",
-        next_step="Write local.down.sql in its folder, then run the same command again.",
+        condition="{migration} cannot be taken back: it is verified and has no local down, "
+        "and the backup made before it lacks all that was written since.",
+        next_step="Write local.down.sql in its folder, then run the same command again; "
+        "or, where nothing written since matters, restore that backup: 'twinstep backup list', 'twinstep backup restore'.",
     ),
     "T207": Message(
         condition="{migration} cannot be taken back: it is declared irreversible.",
@@ -416,7 +418,7 @@ MESSAGES: dict[str, Message] = {
     "T313": Message(
         condition="The rows of {table} cannot be copied exactly: {problem}.",
         effect="No row was lost or changed: the copy was thrown away, and the table is as it was.",
-        next_step="Mend the named rows, or give them values that the table's own definition allows, then run again.",
+        next_step="Mend the named rows, or have rebuild_table compute their values (its argument 'values'), then run again.",
     ),
     "T314": Message(
         condition="Rows of {table} refer to rows that are not there: {problem}.",
@@ -549,6 +551,11 @@ MESSAGES: dict[str, Message] = {
         "used: {problem}",
         effect="Nothing more was undone.",
         next_step="Mend what is named, then run 'twinstep resume'.",
+    ),
+    "T348": Message(
+        condition="{migration} would change what it cannot declare: {losses}.",
+        effect="The change was not committed; everything is still there, as it was.",
+        next_step="Correct the migration.",
     ),
     "T372": Message(
         condition="{migration} makes a query slower that must not be: {query}. Three more measurements agree: {rounds}.",

@@ -37,7 +37,8 @@ def run_quarantine_list(invocation: Invocation, table: str | None, run: str | No
 
     def show(screen: Screen) -> None:
         if not found:
-            screen.line("Nothing lies in quarantine.")
+            narrowed = table is not None or run is not None
+            screen.line("Nothing of that lies in quarantine." if narrowed else "Nothing lies in quarantine.")
             return
         cells = [(str(each.id), each.table, each.named, each.kind, instant(each.set_aside_at), _state(each)) for each in found]
         screen.table(("id", "table", "row", "what", "set aside (UTC)", "state"), cells, right={0})

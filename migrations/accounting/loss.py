@@ -32,6 +32,8 @@ def refusal(migration: str, losses: Sequence[Loss]) -> Refused:
     lines = declaration(losses)
     if all(loss.rows for loss in losses):
         return Refused("T334", migration=migration, losses=said, declaration=lines)
+    if not lines:
+        return Refused("T348", migration=migration, losses=said)
     return Refused("T347", migration=migration, losses=said, declaration=lines)
 
 
@@ -46,7 +48,7 @@ def declaration(losses: Sequence[Loss]) -> str:
     for key in keys:
         values = dict.fromkeys(loss.value for loss in losses if loss.key == key)
         lines.append(f"{key} = [{', '.join(_toml(value) for value in values)}]")
-    return ", ".join(lines) or "there is no key of [expect] for it"
+    return ", ".join(lines)
 
 
 def _toml(value: str) -> str:
