@@ -86,7 +86,8 @@ def seen_once(queries: Sequence[Query], before: Sequence[Timing], after: Sequenc
         found += _index(query, new, (query.uses_index or "",))
         if old is not None and _suspect(old.to_json(), new):
             times = f"took {old.milliseconds:.2f} ms, takes {new.milliseconds:.2f} ms"
-            found.append(f"query {query.name} ({query.side}) {times} with another plan; the real run measures again")
+            then = ", and is refused where that agrees" if query.fail_on_slowdown else ""
+            found.append(f"query {query.name} ({query.side}) {times} with another plan; the real run measures again{then}")
     return found
 
 

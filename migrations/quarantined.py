@@ -206,7 +206,12 @@ def put_all_back(driver: sqlite3.Connection, runs: Collection[str], *, by: str, 
 
 def _table(driver: sqlite3.Connection, name: str) -> Table | None:
     query = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE"
-    return read_any_table(driver, name) if driver.execute(query, (name,)).fetchone() else None
+    if driver.execute(query, (name,)).fetchone() is None:
+        return None
+    try:
+        return read_any_table(driver, name)
+    except ValueError:
+        return None  # a virtual table bears the name now
 
 
 def _insert(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str | None:

@@ -295,3 +295,30 @@ def test_what_was_set_aside_goes_back_through_what_else_is_taken_back(tmp_path: 
     assert back.runs[0].findings == ()
     assert read(path, "SELECT * FROM c") == before
     assert {each.put_back_by for each in coordinator.quarantine()} == {back.runs[0].run}
+
+
+def test_a_down_that_adds_a_key_tells_what_it_sets_aside(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    made(path, "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (id INTEGER PRIMARY KEY, p NOT NULL REFERENCES p);")
+    coordinator, report = migrated(path, steps(("c", {"drop_foreign_keys": [KEY]})), steps(("c", {"add_foreign_keys": [KEY]})))
+    assert report.outcome == "verified", report.error
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO c VALUES (1, 77)")
+    back = coordinator.roll_back()
+    assert "going back set 1 rows of c aside: they refer to nothing" in back.runs[0].findings, back.error
+    (row,) = coordinator.quarantine()
+    assert (row.run, row.table) == (back.runs[0].run, "c")
+
+
+def test_rows_of_a_table_that_is_a_virtual_one_by_now_stay_in_quarantine(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    made(path, PAIR)
+    coordinator, report = migrated(path, steps(("c", {"add_foreign_keys": [KEY]})))
+    assert report.outcome == "verified", report.error
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE c")
+        connection.execute("CREATE VIRTUAL TABLE c USING fts5 (id, p, q, v)")
+    (row,) = coordinator.quarantine()
+    answer = coordinator.restore_quarantined([row.id])
+    assert answer.outcome == "refused"
+    assert "there is no table c any more" in str(answer.refused)
