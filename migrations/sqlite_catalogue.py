@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import repeat
 from operator import methodcaller
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 from attrs import frozen
 
@@ -25,6 +26,7 @@ from ..stores.soundness import unsound
 from .catalogue import Catalogue, CatalogueObject, Fingerprint, Schema
 from .sqlite_text import fold, normal_form, quoted
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _OBJECTS = r"""
     SELECT type, name, tbl_name, rootpage, coalesce(sql, '') FROM main.sqlite_schema
     WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE 'twinstep\_%' ESCAPE '\' ORDER BY rowid
@@ -57,12 +59,14 @@ def read_catalogue(connection: sqlite3.Connection, *, count_rows: bool = True) -
         return Catalogue(objects=objects, rows=_count_rows(connection, objects.values()) if count_rows else {})
 
 
-def read_fingerprint(connection: sqlite3.Connection, *, content: bool = True, count_rows: bool = True) -> Fingerprint:
+def read_fingerprint(
+    connection: sqlite3.Connection, *, content: bool = True, count_rows: bool = True, known: Mapping[str, str] = _NOTHING
+) -> Fingerprint:
     """Digests of all objects, the marks, and per table the number and (if `content`) the digest of its rows.
 
     The content digest is the sum, modulo 2**256, of one sha256 per row over its ordinary and generated columns by name:
     rows have no order and no rowid in it, types and storage classes count. The tables of ANALYZE count as content too,
-    under their own names. Text that is not UTF-8 is read as it is.
+    under their own names. Text that is not UTF-8 is read as it is. `known` are digests by table that need not be made again.
     """
     catalogue = read_catalogue(connection, count_rows=count_rows)
     with plain_rows(connection):
@@ -70,7 +74,7 @@ def read_fingerprint(connection: sqlite3.Connection, *, content: bool = True, co
             objects=catalogue.digests(),
             marks=_marks(connection),
             rows=catalogue.rows,
-            content=_content(connection, catalogue.objects.values()) if content else {},
+            content=_content(connection, catalogue.objects.values(), known) if content else {},
         )
 
 
@@ -159,10 +163,10 @@ def _count_rows(connection: sqlite3.Connection, objects: Iterable[CatalogueObjec
     return _of_tables(objects, count)
 
 
-def _content(connection: sqlite3.Connection, objects: Iterable[CatalogueObject]) -> dict[str, str]:
+def _content(connection: sqlite3.Connection, objects: Iterable[CatalogueObject], known: Mapping[str, str]) -> dict[str, str]:
     statistics = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name GLOB 'sqlite_stat[1-4]'"
     found = {name: _content_digest(connection, name) for (name,) in connection.execute(statistics).fetchall()}
-    return _of_tables(objects, lambda table: _content_digest(connection, table)) | found
+    return _of_tables(objects, lambda table: known.get(table) or _content_digest(connection, table)) | found
 
 
 def _of_tables(objects: Iterable[CatalogueObject], read: Callable[[str], Value]) -> dict[str, Value]:

@@ -304,7 +304,7 @@ class SQLiteTarget:
         with accounting(connection, before=look, rows=before.rows, image=image) as account:
             self._run(connection, unit.up, order.work, "T331")
         set_aside = quarantined.sign(connection, migration=order.migration, run_id=order.run)
-        changed = read_fingerprint(connection)
+        changed = read_fingerprint(connection, known=account.unchanged())
         findings = account.settle(limits, changed, migration=order.migration, run=order.run)
         self._refuse_broken(connection, order.work, account, broken)
         content = changed

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from twinstep import Coordinator, ForeignKey, Migration, Report, Side, rebuild_table
+from twinstep import Coordinator, Expectation, ForeignKey, Migration, Report, Side, rebuild_table
+from twinstep.migrations.catalogue import Fingerprint
+from twinstep.migrations.sqlite_catalogue import read_fingerprint
 
 TABLE = """CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT NOT NULL, n INTEGER DEFAULT 5 CHECK (n > 0));
     INSERT INTO t VALUES (1, 'x', 1), (2, 'y', 2); CREATE INDEX ti ON t (a);"""
@@ -322,3 +324,31 @@ def test_rows_of_a_table_that_is_a_virtual_one_by_now_stay_in_quarantine(tmp_pat
     answer = coordinator.restore_quarantined([row.id])
     assert answer.outcome == "refused"
     assert "there is no table c any more" in str(answer.refused)
+
+
+UNCHANGED = {
+    "rows": "CREATE TABLE t (id INTEGER PRIMARY KEY, a, b REAL, c TEXT COLLATE NOCASE); INSERT INTO t VALUES"
+    " (1, 1, 0.5, 'x'), (2, '1', NULL, 'X'), (3, x'00', 1e300, CAST(x'ff' AS TEXT));",
+    "no rowids": "CREATE TABLE t (a INT, k TEXT COLLATE NOCASE PRIMARY KEY DEFAULT 'z') WITHOUT ROWID;"
+    " INSERT INTO t VALUES (1, 'x'), (2, 'y');",
+    "generated": "CREATE TABLE t (id INTEGER PRIMARY KEY, a INT, g AS (a * 2) STORED); INSERT INTO t (a) VALUES (1), (2);",
+    "hidden rowids": "CREATE TABLE t (rowid, oid, _rowid_, a); INSERT INTO t VALUES (1, 2, 3, 4), (1, 2, 3, 4);",
+    "nothing": "CREATE TABLE t (a);",
+}
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+@pytest.mark.parametrize("change", [
+    "CREATE TABLE other (x)", "DELETE FROM t WHERE a = 1", "UPDATE t SET a = a + 1", "UPDATE t SET a = CAST(a AS TEXT)",
+    "ALTER TABLE t ADD COLUMN more DEFAULT 1", "INSERT INTO t DEFAULT VALUES", "CREATE INDEX t_i ON t (1)",
+])  # fmt: skip
+def test_the_digest_that_is_recorded_is_the_one_that_would_be_made(tmp_path: Path, name: str, change: str) -> None:
+    path = tmp_path / "app.db"
+    made(path, UNCHANGED[name])
+    everything = Expectation(rows_removed=("t",), columns_changed=("t.a", "t.g"))
+    migration = Migration(id="0001_m", local=Side(up=change, down="SELECT 1"), expect=everything)
+    report = Coordinator(local=path, migrations=[migration]).migrate()
+    assert report.outcome == "verified", report.error
+    with closing(sqlite3.connect(path)) as connection:
+        (recorded,) = connection.execute("SELECT content FROM twinstep_ledger WHERE direction = 'up'").fetchone()
+        assert Fingerprint.from_text(recorded).content == read_fingerprint(connection).content  # type: ignore[union-attr]

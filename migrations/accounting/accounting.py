@@ -32,8 +32,9 @@ from .renaming import lost, same_but_for_names
 from .rows import BEFORE, Lost, Pair, compare
 from .said import Said
 from .structure import Structure, read_structure
+from .unchanged import is_unchanged
 
-_OBJECTS = r"""
+_QUERY = r"""
     SELECT type, name, tbl_name, rootpage, coalesce(sql, '') FROM main.sqlite_schema
     WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE 'twinstep\_%' ESCAPE '\' ORDER BY rowid
 """
@@ -83,18 +84,37 @@ class Accounting:
     _updated: Set[tuple[str, str]]
     said: Said = field(factory=Said)
     _settling: _Settling | None = None
+    _attached: bool = False
 
     def settle(self, limits: Limits, after: Fingerprint, *, migration: str, run: str) -> tuple[str, ...]:
         """Return the findings, or raise Refused (T334, T347) naming every loss."""
         with plain_rows(self._driver):
-            if self._image is not None:
-                # Now and not before: ANALYZE, which a step may run, goes into every attached database.
-                _attach(self._driver, self._image)
+            self._attach()
             self._settling = settled = _Settling(self, limits, after, run)
             losses = [*settled.objects(), *settled.tables(), *settled.sequences(), *settled.version()]
             if losses:
                 raise refusal(migration, losses)
             return tuple(settled.findings())
+
+    def unchanged(self) -> dict[str, str]:
+        """The digests of the tables whose rows are the very ones of before, so that they need not be made again."""
+        if self._image is None or not self._digests:
+            return {}
+        with plain_rows(self._driver):
+            self._attach()
+            now = _structures(self._driver, _objects(self._driver))
+            return {
+                old.name: self._digests[old.name]
+                for name, old in self._before.tables.items()
+                if old.name in self._digests and name in now and is_unchanged(self._driver, old, now[name])
+            }
+
+    def _attach(self) -> None:
+        """Have the before-image beside the database, to read. It stays until the connection is closed."""
+        # Now and not before: ANALYZE, which a step may run, goes into every attached database.
+        if self._image is not None and not self._attached:
+            self._driver.execute(f"ATTACH DATABASE ? AS {BEFORE}", (f"{self._image.as_uri()}?mode=ro&immutable=1",))
+            self._attached = True
 
     def newly_broken(
         self, before: Counter[ForeignKeyViolation], now: Counter[ForeignKeyViolation]
@@ -413,20 +433,23 @@ def _rows_gone(table: str, sentence: str) -> Loss:
     return Loss(sentence=sentence, key="rows_removed", value=table, rows=True)
 
 
-def _attach(driver: sqlite3.Connection, image: Path) -> None:
-    """Have the before-image beside the database, to read. It stays until the connection is closed."""
-    driver.execute(f"ATTACH DATABASE ? AS {BEFORE}", (f"{image.as_uri()}?mode=ro&immutable=1",))
-
-
-def _look(driver: sqlite3.Connection) -> _Look:
+def _objects(driver: sqlite3.Connection) -> dict[tuple[str, str], _Object]:
     shadows = {fold(row[1]) for row in driver.execute("PRAGMA main.table_list").fetchall() if row[2] == "shadow"}
-    found = [_Object(kind=k, name=n, table=t, page=p, sql=s) for k, n, t, p, s in driver.execute(_OBJECTS).fetchall()]
-    objects = {each.key: each for each in found if fold(each.table) not in shadows}
-    structures = {
+    found = [_Object(kind=k, name=n, table=t, page=p, sql=s) for k, n, t, p, s in driver.execute(_QUERY).fetchall()]
+    return {each.key: each for each in found if fold(each.table) not in shadows}
+
+
+def _structures(driver: sqlite3.Connection, objects: Mapping[tuple[str, str], _Object]) -> dict[str, Structure]:
+    return {
         fold(each.name): structure
         for each in objects.values()
         if each.kind == "table" and (structure := read_structure(driver, each.name, each.sql)) is not None
     }
+
+
+def _look(driver: sqlite3.Connection) -> _Look:
+    objects = _objects(driver)
+    structures = _structures(driver, objects)
     sequences: dict[str, int] = {}
     if driver.execute(_SEQUENCES).fetchone():
         rows = driver.execute("SELECT name, CAST(seq AS INTEGER) FROM main.sqlite_sequence").fetchall()

@@ -35,7 +35,7 @@ _Column: TypeAlias = "tuple[str, int, str | None, int, int, str]"
 class Structure:
     """One ordinary table: its columns in order (folded name to name), the primary key, and what it promises, in words.
 
-    `rowid` is a name that reads the rowid, None where there is none.
+    `rowid` is a name that reads the rowid, None where there is none, or where columns hide all of its names.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Structure:
     stored: tuple[str, ...]
     primary_key: tuple[str, ...]
     rowid: str | None
+    without_rowid: bool = False
     promises: Counter[str] = field(factory=Counter)
 
 
@@ -61,6 +62,7 @@ def read_structure(driver: sqlite3.Connection, name: str, sql: str) -> Structure
         stored=tuple(fold(column) for column, *_, hidden, _ in columns if hidden == 0),
         primary_key=primary_key_of(columns),
         rowid=None if text.without_rowid else free,
+        without_rowid=text.without_rowid,
         promises=Counter(_promises(driver, name, text, columns)),
     )
 
