@@ -205,6 +205,9 @@ HONEST: dict[str, tuple[str, Any]] = {
     "a rename that was undone": (
         TABLE, steps("SAVEPOINT s", "ALTER TABLE t RENAME COLUMN n TO m", "ROLLBACK TO s", "RELEASE SAVEPOINT s")
     ),
+    "the same with semicolons": (
+        TABLE, steps("SAVEPOINT s;", "ALTER TABLE t RENAME COLUMN n TO m;", "ROLLBACK TO SAVEPOINT s;", "RELEASE s;")
+    ),
     "a column dropped before the table takes its name": (
         TABLE,
         "CREATE TABLE new (id INTEGER PRIMARY KEY, a TEXT NOT NULL, n INTEGER DEFAULT 5 CHECK (n > 0));"

@@ -59,10 +59,10 @@ class Said:
             case ["savepoint", *_]:
                 self._savepoints.append((_name(found, 1), copy.deepcopy(self._all())))
             case ["release", *_]:
-                del self._savepoints[self._place(_name(found, 2 if words[1:2] == ["savepoint"] else 1)) :]
+                del self._savepoints[self._place(found, 1) :]
             case ["rollback", *_] if "to" in words:
                 # What was undone was not said.
-                place = self._place(fold(found[-1].name))
+                place = self._place(found, words.index("to") + 1)
                 for mine, then in zip(self._all(), copy.deepcopy(self._savepoints[place][1]), strict=True):
                     mine.clear()
                     mine.update(then)
@@ -81,9 +81,10 @@ class Said:
             self.dropped, self.tables_renamed, self.columns_renamed, self.columns_dropped, self.marks_set, self.analyzed,
         )  # fmt: skip
 
-    def _place(self, name: str) -> int:
-        """Which savepoint that is: the youngest of that name."""
-        return max(at for at, (each, _) in enumerate(self._savepoints) if each == name)
+    def _place(self, found: list[Token], at: int) -> int:
+        """Which savepoint is named there: the youngest of that name."""
+        name = _name(found, at + (found[at].word == "savepoint"))
+        return max(place for place, (each, _) in enumerate(self._savepoints) if each == name)
 
     def _altered(self, found: list[Token], words: list[str]) -> None:
         at = 4 if words[3:4] == ["."] else 2
