@@ -15,7 +15,7 @@ from typing import cast
 from ..events.errors import Refused
 from ..events.types import Json
 from ..migrations.definition import Query
-from ..migrations.measuring import AGAIN, Round, names_index
+from ..migrations.measuring import AGAIN, NO_TIME, Round, names_index
 from ..migrations.target import Target, Timing
 
 OVER_MS = 5.0
@@ -38,10 +38,9 @@ def query_findings(
     Raises Refused (T372) for a query that became slower and must not.
     """
     timings = {timing.name: timing for timing in after}
-    found = unmeasured(queries, after) if target.measures else []
+    found = _unmeasured(queries, timings) if target.measures else []
     if before is not None:
-        names = [query.name for query in queries if query.name in timings]
-        found += unmeasured([query for query in queries if query.name in names], before, when=" before")
+        found += _unmeasured([query for query in queries if query.name in timings], before, when=" before")
     before = before or {}
     found += [text for query in queries if query.name in timings for text in _index(query, timings[query.name], indexes)]
     suspects = [query for query in queries if query.name in timings and _suspect(before.get(query.name), timings[query.name])]
@@ -62,13 +61,12 @@ def query_findings(
     return found
 
 
-def unmeasured(queries: Sequence[Query], measured: Collection[Timing] | Collection[str], *, when: str = "") -> list[str]:
-    """Which queries have no time, where all of them should."""
-    names = {each if isinstance(each, str) else each.name for each in measured}
+def _unmeasured(queries: Sequence[Query], measured: Collection[str], *, when: str = "") -> list[str]:
+    """Which queries have no time, where all of them should. `measured` are names."""
     return [
-        f"query {query.name} ({query.side}) could not be measured{when}: it took too long, or others were in its way"
+        f"query {query.name} ({query.side}) could not be measured{when}: {NO_TIME}"
         for query in queries
-        if query.name not in names
+        if query.name not in measured
     ]
 
 

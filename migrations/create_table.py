@@ -91,6 +91,14 @@ class Item:
     column: str
     tokens: tuple[Token, ...]
 
+    def outside(self) -> Iterator[tuple[int, Token]]:
+        """The tokens outside of parentheses, with their places; the opening ones too."""
+        depth = 0
+        for at, token in enumerate(self.tokens):
+            if depth == 0:
+                yield at, token
+            depth += (token.word == "(") - (token.word == ")")
+
 
 def _read(table: CreateTable) -> tuple[Token, ...]:
     found = tuple(meaning(table.sql))
@@ -147,18 +155,16 @@ class CreateTable:
         """What the text promises of the rows and SQLite does not list: CHECKs, collations, AUTOINCREMENT, DEFERRABLE, what is
         done ON CONFLICT, options."""
         for item in self.items():
-            depth = 0
-            for at, token in enumerate(item.tokens):
-                if depth == 0 and token.word == "check":
+            for at, token in item.outside():
+                if token.word == "check":
                     end = _closing(item.tokens, at + 1)
                     yield f"CHECK {self._between(item.tokens[at + 1], item.tokens[end])}"
-                elif depth == 0 and token.word == "collate" and item.column:
+                elif token.word == "collate" and item.column:
                     yield f"COLLATE {fold(item.tokens[at + 1].name)} of {fold(item.column)}"
-                elif depth == 0 and token.word == "autoincrement":
+                elif token.word == "autoincrement":
                     yield f"AUTOINCREMENT of {fold(item.column)}"
-                elif depth == 0 and token.word == "conflict":
+                elif token.word == "conflict":
                     yield f"ON CONFLICT {item.tokens[at + 1].word.upper()} of {fold(item.column) or 'the table'}"
-                depth += (token.word == "(") - (token.word == ")")
         for declared in self.foreign_keys():
             if declared.key.deferred:
                 yield f"DEFERRABLE INITIALLY DEFERRED of the key ({', '.join(map(fold, declared.key.columns))})"
@@ -167,12 +173,10 @@ class CreateTable:
     def generated(self) -> Iterator[tuple[str, str]]:
         """Each generated column, folded, and its expression in normal form."""
         for item in self.items():
-            depth = 0
-            for at, token in enumerate(item.tokens):
-                if item.column and depth == 0 and token.word == "as" and item.tokens[at + 1].word == "(":
+            for at, token in item.outside():
+                if item.column and token.word == "as" and item.tokens[at + 1].word == "(":
                     end = _closing(item.tokens, at + 1)
                     yield fold(item.column), self._between(item.tokens[at + 1], item.tokens[end])
-                depth += (token.word == "(") - (token.word == ")")
 
     def _between(self, first: Token, last: Token) -> str:
         return normal_form(self.sql[first.start : last.end])

@@ -23,6 +23,8 @@ SHARE_SECONDS = 1.0
 LONG_SECONDS = 5.0
 # Below this before, a time says more about the way there and back than about the query: neither a gain nor a loss.
 TOO_FAST_MS = 0.1
+# Why a query has no time.
+NO_TIME = "it took too long, or others were in its way"
 
 
 @frozen(kw_only=True)

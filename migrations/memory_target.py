@@ -334,14 +334,10 @@ class MemoryTarget:
 
     def _run_group(self, order: Order, step: int, unit: Unit) -> None:
         def work(contents: Contents) -> None:
-            version, objects, tables = contents.user_version, dict(contents.objects), copy.deepcopy(contents.tables)
+            version, objects = contents.user_version, dict(contents.objects)
             _run(unit.up, contents, order, "T331", self._side)
-            losses = [
-                *_lost_rows(tables, contents, order.work.limits),
-                *_lost_objects(objects, contents, unit, order.work.limits),
-            ]
-            if losses and self._side == "local":
-                raise refusal(order.migration, losses)
+            if self._side == "local":
+                _refuse_losses(self._reach(), contents, order, unit)
             if order.work.limits.user_version_to is not None and self._side == "local":
                 contents.user_version = order.work.limits.user_version_to
             content = contents.look().to_text() if self._side == "local" else ""
@@ -448,6 +444,13 @@ class MemoryTarget:
     def _ensure_head(self, contents: Contents, order: Order) -> None:
         if not any(row.direction == HEAD for row in contents.ledger):
             contents.ledger.insert(0, head_row(pair=order.pair, log=order.log, token=self._held or ""))
+
+
+def _refuse_losses(before: Contents, now: Contents, order: Order, unit: Unit) -> None:
+    limits = order.work.limits
+    losses = [*_lost_rows(before.tables, now, limits), *_lost_objects(before.objects, now, unit, limits)]
+    if losses:
+        raise refusal(order.migration, losses)
 
 
 def _lost_rows(before: Mapping[str, Mapping[str, Json]], now: Contents, limits: Limits) -> Iterator[Loss]:

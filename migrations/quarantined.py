@@ -134,13 +134,13 @@ def put_back(driver: sqlite3.Connection, wanted: Sequence[Quarantined], *, by: s
     refused: dict[int, str] = {}
     with plain_rows(driver), triggers_off(driver) as without_triggers:
         tables = {name: _table(driver, name) for name in {each.table for each in wanted}}
-        for each in sorted(wanted, key=lambda each: (each.kind != ROW, -each.id)):
+        for each in _rows_first(wanted):
             table = tables[each.table]
             if table is None:
                 refused[each.id] = f"there is no table {each.table} any more"
                 continue
             without_triggers(table.name)
-            problem = _insert(driver, table, each) if each.kind == ROW else _set(driver, table, each)
+            problem = _put(driver, table, each)
             if problem is None:
                 done[each.id] = each
             else:
@@ -150,7 +150,7 @@ def put_back(driver: sqlite3.Connection, wanted: Sequence[Quarantined], *, by: s
             del done[id]
             refused[id] = problem
         for id in done:
-            driver.execute(f"UPDATE main.{TABLE} SET put_back_at = ?, put_back_by = ? WHERE id = ?", (at, by, id))
+            _write_down(driver, id, by=by, at=at)
     return PutBack(done=tuple(done.values()), refused=refused)
 
 
@@ -183,12 +183,20 @@ def _put_back_first(driver: sqlite3.Connection, table: Table, wanted: Sequence[Q
     stored = set(map(fold, table.stored))
     with triggers_off(driver) as without_triggers, setting_aside(driver):
         without_triggers(table.name)
-        for each in sorted(wanted, key=lambda each: (each.kind != ROW, -each.id)):
+        for each in _rows_first(wanted):
             columns = set(map(fold, from_json(each.content)))
-            if not (columns == stored if each.kind == ROW else columns <= stored):
-                continue
-            if (_insert(driver, table, each) if each.kind == ROW else _set(driver, table, each)) is None:
-                driver.execute(f"UPDATE main.{TABLE} SET put_back_at = ?, put_back_by = ? WHERE id = ?", (at, by, each.id))
+            fits = columns == stored if each.kind == ROW else columns <= stored
+            if fits and _put(driver, table, each) is None:
+                _write_down(driver, each.id, by=by, at=at)
+
+
+def _rows_first(wanted: Iterable[Quarantined]) -> list[Quarantined]:
+    """So that a reference of one that had moved later finds it; the latest first."""
+    return sorted(wanted, key=lambda each: (each.kind != ROW, -each.id))
+
+
+def _write_down(driver: sqlite3.Connection, id: int, *, by: str, at: str) -> None:
+    driver.execute(f"UPDATE main.{TABLE} SET put_back_at = ?, put_back_by = ? WHERE id = ?", (at, by, id))
 
 
 def put_all_back(driver: sqlite3.Connection, runs: Collection[str], *, by: str, at: str) -> tuple[str, ...]:
@@ -212,6 +220,11 @@ def _table(driver: sqlite3.Connection, name: str) -> Table | None:
         return read_any_table(driver, name)
     except ValueError:
         return None  # a virtual table bears the name now
+
+
+def _put(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str | None:
+    """Put the row, or its reference, where it was; why that cannot be, None where it was done."""
+    return _insert(driver, table, row) if row.kind == ROW else _set(driver, table, row)
 
 
 def _insert(driver: sqlite3.Connection, table: Table, row: Quarantined) -> str | None:

@@ -18,18 +18,16 @@ from attrs import field, frozen
 class Explanation:
     """What was meant to happen to one table of SQLite; names are as they stand in the database.
 
-    `columns_renamed` maps the old name to the new one, `columns_changed` bear new names. `objects_removed` are keys such as
-    "index idx_notes". `definition_changed` says that the table's own text was edited on purpose: it `promised` so much before,
-    and `promises` so much since, each with how many times; `page` is where it lies since then.
+    `columns_changed` and `columns_removed` bear new names. `objects_removed` are keys such as "index idx_notes".
+    `definition_changed` says that the table's own text was edited on purpose: it `promised` so much before, and `promises` so
+    much since, each with how many times; `page` is where it lies since then.
     """
 
     table: str
     columns_changed: tuple[str, ...] = ()
     columns_removed: tuple[str, ...] = ()
-    columns_renamed: Mapping[str, str] = field(factory=dict)
     objects_removed: tuple[str, ...] = ()
     definition_changed: bool = False
-    rows_set_aside: int = 0
     page: int = 0
     promised: Mapping[str, int] = field(factory=dict)
     promises: Mapping[str, int] = field(factory=dict)

@@ -20,8 +20,6 @@ _NAMED = 10
 _FIRST = 100
 _ALL = 1_000_000
 _ABOUT_A_VALUE = re.compile(r"(?:NULL|NUMERIC|TEXT|non-[A-Z]+) value in (.+)", re.DOTALL)
-_WITHOUT_ROWID = re.compile(r"\bWITHOUT\s+ROWID\b", re.IGNORECASE)
-_STRICT = re.compile(r"\)[^)]*\bSTRICT\b[^)]*$", re.IGNORECASE)
 _STORAGE = {"INT": "integer", "INTEGER": "integer", "REAL": "real", "TEXT": "text", "BLOB": "blob"}
 
 
@@ -47,16 +45,15 @@ def _is_about(line: str, columns: set[str]) -> bool:
 
 def _columns(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
     """Of the tables without rowids: table, column, and the condition under which a value of it is wrong ("" for none)."""
-    tables = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'").fetchall()
-    for table, sql in tables:
-        if not sql or not _WITHOUT_ROWID.search(sql):
+    for _, table, kind_of, _, without_rowid, strict in connection.execute("PRAGMA main.table_list").fetchall():
+        if kind_of != "table" or not without_rowid:
             continue
         columns = "SELECT name, type, \"notnull\" OR pk > 0 FROM pragma_table_xinfo(?, 'main')"
         for column, kind, required in connection.execute(columns, (table,)).fetchall():
             name, storage = _quoted(column), _STORAGE.get(str(kind).upper())
             # Not "IS NULL": SQLite answers that with no, unread, where the column must not be.
             wrong = [f"typeof({name}) = 'null'"] if required else []
-            if storage is not None and _STRICT.search(sql):
+            if storage is not None and strict:
                 wrong.append(f"typeof({name}) NOT IN ('null', '{storage}')")
             yield table, column, " OR ".join(wrong)
 

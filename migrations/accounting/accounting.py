@@ -34,7 +34,7 @@ from .said import Said
 from .structure import Structure, read_structure
 from .unchanged import is_unchanged
 
-_QUERY = r"""
+_OBJECTS = r"""
     SELECT type, name, tbl_name, rootpage, coalesce(sql, '') FROM main.sqlite_schema
     WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE 'twinstep\_%' ESCAPE '\' ORDER BY rowid
 """
@@ -84,12 +84,11 @@ class Accounting:
     _updated: Set[tuple[str, str]]
     said: Said = field(factory=Said)
     _settling: _Settling | None = None
-    _attached: bool = False
+    _after: _Look | None = None
 
     def settle(self, limits: Limits, after: Fingerprint, *, migration: str, run: str) -> tuple[str, ...]:
         """Return the findings, or raise Refused (T334, T347) naming every loss."""
         with plain_rows(self._driver):
-            self._attach()
             self._settling = settled = _Settling(self, limits, after, run)
             losses = [*settled.objects(), *settled.tables(), *settled.sequences(), *settled.version()]
             if losses:
@@ -101,20 +100,22 @@ class Accounting:
         if self._image is None or not self._digests:
             return {}
         with plain_rows(self._driver):
-            self._attach()
-            now = _structures(self._driver, _objects(self._driver))
+            now = self.look().tables
             return {
                 old.name: self._digests[old.name]
                 for name, old in self._before.tables.items()
                 if old.name in self._digests and name in now and is_unchanged(self._driver, old, now[name])
             }
 
-    def _attach(self) -> None:
-        """Have the before-image beside the database, to read. It stays until the connection is closed."""
-        # Now and not before: ANALYZE, which a step may run, goes into every attached database.
-        if self._image is not None and not self._attached:
-            self._driver.execute(f"ATTACH DATABASE ? AS {BEFORE}", (f"{self._image.as_uri()}?mode=ro&immutable=1",))
-            self._attached = True
+    def look(self) -> _Look:
+        """What there is after the steps, looked at once. From then on the before-image lies beside the database, to read, until
+        the connection is closed."""
+        if self._after is None:
+            if self._image is not None:
+                # Now and not before: ANALYZE, which a step may run, goes into every attached database.
+                self._driver.execute(f"ATTACH DATABASE ? AS {BEFORE}", (f"{self._image.as_uri()}?mode=ro&immutable=1",))
+            self._after = _look(self._driver)
+        return self._after
 
     def newly_broken(
         self, before: Counter[ForeignKeyViolation], now: Counter[ForeignKeyViolation]
@@ -155,7 +156,7 @@ class _Settling:
         self._account = account
         self._limits = limits
         self._after = after
-        self._now = _look(self._driver)
+        self._now = account.look()
         self._explained = account._explained
         self._set_aside = [each for each in read_quarantined(self._driver) if each.run == run]
         self._rows_removed = set(map(fold, limits.rows_removed))
@@ -177,8 +178,12 @@ class _Settling:
 
     def _of(self, name: str) -> list[Explanation]:
         """What helpers have said of this table, under whatever name, oldest first."""
+        return [each for each in self._explained if self._is(fold(each.table), name)]
+
+    def _is(self, said: str, name: str) -> bool:
+        """Whether a statement that said this name, at whatever time, meant the table that bore that name before."""
         now = self._name_now(name)
-        return [each for each in self._explained if fold(each.table) == name or self._said.now(each.table) == now]
+        return said in (name, now) or self._said.now(said) == now
 
     def _renamed(self) -> dict[str, set[str]]:
         names: dict[str, set[str]] = {}
@@ -314,10 +319,7 @@ class _Settling:
     def _columns_dropped(self, name: str) -> set[str]:
         """The columns that were dropped from this table on purpose, under whatever name it bore at that time."""
         dropped = {fold(column) for each in self._explanations[name] for column in each.columns_removed}
-        now = self._name_now(name)
-        return dropped | {
-            column for table, column in self._said.columns_dropped if table in (name, now) or self._said.now(table) == now
-        }
+        return dropped | {column for table, column in self._said.columns_dropped if self._is(table, name)}
 
     def _promises(self, name: str, old: Structure, new: Structure) -> Iterator[Loss]:
         """What is not promised any more: from before to the first edit by a helper, between two, and from the last to now."""
@@ -373,9 +375,7 @@ class _Settling:
 
     def _updated(self, name: str, columns: Mapping[str, str]) -> frozenset[str]:
         """The columns that a statement has changed by name, under whatever name the table bore at that time."""
-        now = self._name_now(name)
-        heard = {(fold(table), fold(column)) for table, column in self._account._updated}
-        named = {column for table, column in heard if table in (name, now) or self._said.now(table) == now}
+        named = {fold(column) for table, column in self._account._updated if self._is(fold(table), name)}
         return frozenset(was for was, column in columns.items() if {was, column} & named)
 
     def _counted(self, name: str, old: Structure, new: Structure, set_aside: Sequence[Quarantined]) -> Iterator[Loss]:
@@ -433,23 +433,15 @@ def _rows_gone(table: str, sentence: str) -> Loss:
     return Loss(sentence=sentence, key="rows_removed", value=table, rows=True)
 
 
-def _objects(driver: sqlite3.Connection) -> dict[tuple[str, str], _Object]:
+def _look(driver: sqlite3.Connection) -> _Look:
     shadows = {fold(row[1]) for row in driver.execute("PRAGMA main.table_list").fetchall() if row[2] == "shadow"}
-    found = [_Object(kind=k, name=n, table=t, page=p, sql=s) for k, n, t, p, s in driver.execute(_QUERY).fetchall()]
-    return {each.key: each for each in found if fold(each.table) not in shadows}
-
-
-def _structures(driver: sqlite3.Connection, objects: Mapping[tuple[str, str], _Object]) -> dict[str, Structure]:
-    return {
+    found = [_Object(kind=k, name=n, table=t, page=p, sql=s) for k, n, t, p, s in driver.execute(_OBJECTS).fetchall()]
+    objects = {each.key: each for each in found if fold(each.table) not in shadows}
+    structures = {
         fold(each.name): structure
         for each in objects.values()
         if each.kind == "table" and (structure := read_structure(driver, each.name, each.sql)) is not None
     }
-
-
-def _look(driver: sqlite3.Connection) -> _Look:
-    objects = _objects(driver)
-    structures = _structures(driver, objects)
     sequences: dict[str, int] = {}
     if driver.execute(_SEQUENCES).fetchone():
         rows = driver.execute("SELECT name, CAST(seq AS INTEGER) FROM main.sqlite_sequence").fetchall()

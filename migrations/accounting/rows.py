@@ -22,7 +22,7 @@ from .structure import Structure
 BEFORE = "twinstep_before"
 NAMED = 5
 # SQLite limits the depth of an expression and the number of columns of a result.
-_COLUMNS_A_PASS = 200
+COLUMNS_A_PASS = 200
 _COMPARED = 900
 
 
@@ -106,14 +106,14 @@ def _by(
     same_row = " AND ".join(f"n.{quoted(new)} IS o.{quoted(old)}" for old, new in key)
     moved = {_key_of(each, by_rowid) for each in set_aside if each.kind == ROW}
     missing = f"FROM {pair.old} o WHERE NOT EXISTS (SELECT 1 FROM {pair.new} n WHERE {same_row})"
-    rows = len(_keys(driver, key, missing, moved)) if moved else _count(driver, missing)
+    rows = len(_keys(driver, key, missing, moved)) if moved else count(driver, missing)
     named = tuple(_named(driver, key, missing, moved)) if rows else ()
     joined = f"FROM {pair.old} o JOIN {pair.new} n ON {same_row}"
     values, changed = {}, {}
-    for old, count in _differing(driver, pair, joined).items():
+    for old, number in _differing(driver, pair, joined).items():
         names = {old, pair.columns[old]}
         cleared = {_key_of(each, by_rowid) for each in set_aside if each.kind == REFERENCE and names & _columns(each)}
-        left = len(_keys(driver, key, f"{joined} WHERE {_differs(pair, old)}", cleared)) if cleared else count
+        left = len(_keys(driver, key, f"{joined} WHERE {_differs(pair, old)}", cleared)) if cleared else number
         if left:
             values[old] = left
             changed[old] = tuple(_changed(driver, pair, key, old, joined, cleared))
@@ -129,7 +129,8 @@ def _keys(driver: sqlite3.Connection, key: Sequence[tuple[str, str]], rest: str,
     return [found for row in rows if (found := _folded(to_json(names, row))) not in known]
 
 
-def _count(driver: sqlite3.Connection, rest: str) -> int:
+def count(driver: sqlite3.Connection, rest: str) -> int:
+    """How many rows that is."""
     (number,) = driver.execute(f"SELECT count(*) {rest}").fetchone()
     return int(number)
 
@@ -138,8 +139,8 @@ def _differing(driver: sqlite3.Connection, pair: Pair, joined: str) -> dict[str,
     """How many rows hold another value, per column that differs at all."""
     found: dict[str, int] = {}
     columns = list(pair.columns)
-    for first in range(0, len(columns), _COLUMNS_A_PASS):
-        some = columns[first : first + _COLUMNS_A_PASS]
+    for first in range(0, len(columns), COLUMNS_A_PASS):
+        some = columns[first : first + COLUMNS_A_PASS]
         sums = ", ".join(f"total({_differs(pair, column)})" for column in some)
         counts = driver.execute(f"SELECT {sums} {joined}").fetchone()
         found |= {column: int(count) for column, count in zip(some, counts, strict=True) if count}
@@ -151,6 +152,11 @@ def _differs(pair: Pair, column: str) -> str:
     if column in pair.updated:
         # A new value of the same kind was meant; one of another kind, or none any more, is as likely a mistake.
         return f"({old} IS NOT NULL AND typeof({old}) <> typeof({new}))"
+    return differ(old, new)
+
+
+def differ(old: str, new: str) -> str:
+    """The condition under which two columns hold two values."""
     # Plus and COLLATE BINARY: neither an affinity nor a collation may call two values equal.
     return f"(typeof({old}) <> typeof({new}) OR +{old} IS NOT +{new} COLLATE BINARY)"
 
@@ -183,7 +189,7 @@ def _as_they_are(driver: sqlite3.Connection, pair: Pair, set_aside: Sequence[Qua
     kept = {was: now for was, now in pair.columns.items() if was not in pair.updated}
     moved = [from_json(each.content) for each in set_aside if each.kind == ROW]
     if not kept or len(kept) > _COMPARED:
-        fewer = _count(driver, f"FROM {pair.old}") - _count(driver, f"FROM {pair.new}") - len(moved)
+        fewer = count(driver, f"FROM {pair.old}") - count(driver, f"FROM {pair.new}") - len(moved)
         return Lost(rows=max(fewer, 0))
     # Nor may a collation call two values equal here.
     old = ", ".join(f"{quoted(column)} COLLATE BINARY" for column in kept)

@@ -182,7 +182,6 @@ def _rebuilt(driver: sqlite3.Connection, table: str, wish: _Wish) -> Explanation
         table=old.name,
         columns_changed=tuple(wish.values),
         columns_removed=wish.drop_columns,
-        columns_renamed=wish.rename_columns,
         objects_removed=gone,
         definition_changed=True,
         page=_page(driver, old.name),

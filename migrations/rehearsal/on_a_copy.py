@@ -20,6 +20,7 @@ from ...events.types import Json
 from ..catalogue import Catalogue, Changes, Fingerprint
 from ..definition import SideName
 from ..functions import load_what_they_use
+from ..measuring import NO_TIME
 from ..script import CallableStep, Unit
 from ..target import Target, Timing
 from .rehearsing import Part, PartRehearsal, RehearsedStep, counted_rows, rebuilt
@@ -133,7 +134,7 @@ def _omit_unmeasured(copy: Copy, part: Part, told: PartRehearsal, timings: Seque
     measured = {timing.name for timing in timings}
     for query in part.queries if copy.target.measures else ():
         if query.name not in measured:
-            told.omit(f"query {query.name} {when}", "it took too long, or others were in its way")
+            told.omit(f"query {query.name} {when}", NO_TIME)
 
 
 def _backward(copy: Copy, applied: Sequence[_Applied]) -> None:
