@@ -445,7 +445,7 @@ class Coordinator:
             raise DefinitionError("T145", migration=to)
         check_addresses(settings)
         lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
-        with lock, session(settings, defined, writes=True, adopt=adopt) as opened:
+        with lock, session(settings, defined, writes=True, adopt=adopt, doing=doing) as opened:
             take_in_restores(opened)
             take_in_put_back(opened)
             yield opened

@@ -22,7 +22,18 @@ from attrs import fields_dict, frozen
 
 from ..events import types as e
 from ..events.codec import decode
-from ..events.errors import Blocked, ConcurrencyConflict, InDoubt, InputError, Refused, Stranded, TwinstepError, Unreachable
+from ..events.errors import (
+    Blocked,
+    ConcurrencyConflict,
+    InDoubt,
+    InputError,
+    Locked,
+    LostLock,
+    Refused,
+    Stranded,
+    TwinstepError,
+    Unreachable,
+)
 from ..events.fold import Status, authorise, evolve, fold
 from ..events.lifecycle import Effect, Row
 from ..events.types import Event, Recorded
@@ -99,7 +110,8 @@ class Loop:
         """Go on until nothing is left to do, or until something keeps the run where it is.
 
         A remote that is lost in the middle is tried again, with backoff and jitter, within `retry_for_seconds` of the first
-        trouble; each try reads the ledger on a new connection and decides anew.
+        trouble; each try takes the lock on a new connection, and goes on only where nobody else has changed anything since:
+        then it reads the ledger and decides anew. From the loss until then nothing is committed anywhere.
         """
         if request.wish == "finish" and not self._status.in_flight:
             return self._finished(None)
@@ -124,10 +136,26 @@ class Loop:
                 reraise=True,
             ):
                 with attempt:
+                    self._hold_again()
                     return self._go(request)
         except _RemoteLost as lost:
             return self._finished(lost.trouble)
+        except Locked as rival:
+            return self._finished(rival)
         raise AssertionError("Retrying either returns or raises")
+
+    def _hold_again(self) -> None:
+        remote = self._worker.targets["remote"]
+        try:
+            remote.hold_again()
+        except (InDoubt, Unreachable) as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: TwinstepError) -> _RemoteLost:
+        """The session is given up, and the local writer lock with it: others may have to wait for longer than it takes."""
+        self._release_local()
+        self._worker.targets["remote"].close()
+        return _RemoteLost(error)
 
     def _go(self, request: Request) -> Finished:
         stale = frozenset({"local", "remote"})
@@ -147,19 +175,26 @@ class Loop:
             try:
                 self._step(row, request)
             except TwinstepError as error:
-                if isinstance(error, (InDoubt, Unreachable)) and row.effect in REMOTE_EFFECTS:
-                    self._worker.targets["remote"].close()
-                    raise _RemoteLost(error) from error
+                if self._is_remote_lost(row, error):
+                    raise self._lost(error) from error
                 seconds = time.perf_counter() - started
                 if not self._leads_back(row, error):
                     return self._refused(row, self._as_it_stays(row, error), seconds, request)
                 self._reason = error
                 try:
                     self._append_refusal(row, error, seconds)
+                except LostLock as trouble:
+                    raise self._lost(trouble) from trouble
                 except TwinstepError as trouble:
                     return self._finished(trouble)
             self._began = self._began or self._begins(row) or row.effect in SETTLING
             stale = _touched(row)
+
+    def _is_remote_lost(self, row: Row, error: TwinstepError) -> bool:
+        """Whether the session of the remote is gone, wherever that was noticed."""
+        if isinstance(error, LostLock):
+            return "remote" in self._worker.targets and error.details.get("side") == "remote"
+        return isinstance(error, (InDoubt, Unreachable)) and row.effect in REMOTE_EFFECTS
 
     def _step(self, row: Row, request: Request) -> None:
         self._probe(f"{row.effect}:before")
@@ -173,11 +208,13 @@ class Loop:
     def _append(self, events: list[Event]) -> None:
         """Record what was done; the state machine has the last word on whether it may be written."""
         authorise(self._status, events)
+        for target in self._worker.targets.values():
+            target.check_held()
         try:
             records = self._store.append(
                 self._stream, events, expected_version=self._status.version, expected_hash=self._status.last_hash
             )
-        except (Blocked, ConcurrencyConflict, InDoubt) as error:
+        except (Blocked, ConcurrencyConflict, InDoubt, Locked) as error:
             raise _NotRecorded(error) from error
         for record, event in zip(records, events, strict=True):
             self._status = with_changes(

@@ -185,10 +185,10 @@ def _histories(store: EventStore, pair: str | None) -> dict[str, list[Recorded]]
 
 @contextmanager
 def session(
-    settings: Settings, defined: Mapping[str, Defined] | None, *, writes: bool, adopt: bool = False
+    settings: Settings, defined: Mapping[str, Defined] | None, *, writes: bool, adopt: bool = False, doing: str = "look"
 ) -> Iterator[Session]:
     """Open what a call needs. `defined` is None where the folder cannot be read and the call can do without it. With
-    `adopt`, the log is told of the pair that the databases say they are.
+    `adopt`, the log is told of the pair that the databases say they are. `doing` is what others are told that it does.
 
     Raises what opening raises.
     """
@@ -197,7 +197,7 @@ def session(
     store = open_store(settings, writes=writes)
     targets: dict[SideName, Target] = {}
     try:
-        targets.update(open_targets(settings))
+        targets.update(open_targets(settings, doing=doing))
         yield Session(
             settings=settings,
             store=store,
@@ -283,35 +283,57 @@ def log_path(url: str) -> Path:
     return Path(path)
 
 
-def open_targets(settings: Settings) -> dict[SideName, Target]:
-    """The two sides, as far as there are any; none of them connects yet."""
-    targets: dict[SideName, Target] = {}
+def open_targets(settings: Settings, *, doing: str = "look") -> dict[SideName, Target]:
+    """The two sides, as far as there are any; none of them connects yet.
+
+    While the remote's lock is held, the local side commits nothing once it is lost.
+    """
+    remote = _open_remote_target(settings, doing)
+    if remote is None:
+        local = _open_local_target(settings, _nobody_to_ask)
+        return {} if local is None else {"local": local}
+    local = _open_local_target(settings, lambda: remote.check_held(asking=True))
+    return {"remote": remote} if local is None else {"local": local, "remote": remote}
+
+
+def _nobody_to_ask() -> None:
+    """There is no remote whose lock could be lost."""
+
+
+def _open_local_target(settings: Settings, fence: Callable[[], None]) -> Target | None:
     if isinstance(settings.local, MemoryDatabase):
-        targets["local"] = MemoryTarget("local", settings.local, probe=settings.probe)
-    elif settings.local_path is not None:
-        from ..migrations.sqlite_target import SQLiteTarget
+        return MemoryTarget("local", settings.local, fence=fence, probe=settings.probe)
+    path = settings.local_path
+    if path is None:
+        return None
+    from ..migrations.sqlite_target import SQLiteTarget
 
-        targets["local"] = SQLiteTarget(
-            settings.local_path,
-            backups=backup_folder(settings),
-            on_connect=settings.on_local_connect,
-            wait_seconds=settings.wait_seconds,
-            probe=settings.probe,
-        )
+    return SQLiteTarget(
+        path,
+        backups=backup_folder(settings),
+        on_connect=settings.on_local_connect,
+        wait_seconds=settings.wait_seconds,
+        fence=fence,
+        probe=settings.probe,
+    )
+
+
+def _open_remote_target(settings: Settings, doing: str) -> Target | None:
     if isinstance(settings.remote, MemoryDatabase):
-        targets["remote"] = MemoryTarget("remote", settings.remote, probe=settings.probe)
-    elif settings.remote is not None:
-        from ..migrations.postgres_target import PostgresTarget
+        return MemoryTarget("remote", settings.remote, probe=settings.probe)
+    if settings.remote is None:
+        return None
+    from ..migrations.postgres_target import PostgresTarget
 
-        targets["remote"] = PostgresTarget(
-            settings.remote,
-            wait_seconds=settings.wait_seconds,
-            retry_for_seconds=settings.retry_for_seconds,
-            changes=settings.remote_role == "apply",
-            is_pair=settings.local is None,
-            probe=settings.probe,
-        )
-    return targets
+    return PostgresTarget(
+        settings.remote,
+        wait_seconds=settings.wait_seconds,
+        retry_for_seconds=settings.retry_for_seconds,
+        changes=settings.remote_role == "apply",
+        is_pair=settings.local is None,
+        doing=doing,
+        probe=settings.probe,
+    )
 
 
 def backup_folder(settings: Settings) -> BackupFolder:

@@ -584,6 +584,11 @@ MESSAGES: dict[str, Message] = {
         effect="Nothing more was committed by this call.",
         next_step="Run 'twinstep status' to see where the other one stands.",
     ),
+    "T404": Message(
+        condition="The session that held the lock of the {side} database has ended.",
+        effect="Nothing was committed since, on either side or in the log.",
+        next_step="Run 'twinstep status' to see where the run stands, and 'twinstep resume' to go on.",
+    ),
     # T28x: backups by hand, and baselines
     "T280": Message(
         condition="There is no local database, and so nothing to back up or to restore.",

@@ -20,7 +20,7 @@ from typing import cast
 
 from attrs import define, evolve, field
 
-from ..events.errors import Blocked, Locked, Refused, Unreachable
+from ..events.errors import Blocked, Locked, LostLock, Refused, Unreachable
 from ..events.types import Json
 from ..stores.seam import Probe, no_probe
 from .accounting.loss import Loss, examples, folded, refusal
@@ -71,11 +71,12 @@ class Contents:
 
 @define(kw_only=True)
 class MemoryDatabase:
-    """One database that outlives the targets which work on it."""
+    """One database that outlives the targets which work on it. `changed_by` is the token of whoever committed last."""
 
     name: str = field(factory=lambda: f"memory-{uuid.uuid4().hex}")
     contents: Contents = field(factory=Contents)
     locked_by: str | None = None
+    changed_by: str = ""
     reachable: bool = True
     backups: dict[str, Contents] = field(factory=dict)
 
@@ -96,11 +97,21 @@ class MemoryDatabase:
 class MemoryTarget:
     """One side of a pair, in memory. See `target.py` for what the methods promise."""
 
-    def __init__(self, side: SideName, database: MemoryDatabase, *, probe: Probe = no_probe) -> None:
+    def __init__(
+        self,
+        side: SideName,
+        database: MemoryDatabase,
+        *,
+        fence: Callable[[], None] = lambda: None,
+        probe: Probe = no_probe,
+    ) -> None:
         self._side: SideName = side
         self._database = database
+        self._fence = fence
         self._probe = probe
         self._held: str | None = None
+        # Who may have committed last while nobody else has changed anything since the lock was first taken.
+        self._ours: set[str] = set()
         self._backed_up: str | None = None
 
     @property
@@ -124,18 +135,36 @@ class MemoryTarget:
         if self._held is None:
             if self._database.locked_by is not None:
                 raise Locked("T401", side=self._side, holder=f"token {self._database.locked_by}")
+            if self._ours and self._database.changed_by not in self._ours:
+                raise LostLock("T402", side=self._side)
+            self._ours.add(self._database.changed_by)
             self._held = self._database.locked_by = uuid.uuid4().hex
         return self._held
 
+    def hold_again(self) -> None:
+        """Take the lock again where it was lost, if nobody has changed anything meanwhile."""
+        if self._ours:
+            self.hold()
+
+    def check_held(self, *, asking: bool = False) -> None:
+        """See that nobody has taken the lock away."""
+        if self._held is not None and self._database.locked_by != self._held:
+            self._held = None
+            raise LostLock("T404", side=self._side)
+
     def release(self) -> None:
         """Let go of the lock."""
+        self._let_go()
+        self._ours = set()
+
+    def _let_go(self) -> None:
         if self._held is not None and self._database.locked_by == self._held:
             self._database.locked_by = None
         self._held = None
 
     def close(self) -> None:
-        """Release."""
-        self.release()
+        """Let go of the lock, as a session does that ends; whether others have been there since is still noticed."""
+        self._let_go()
 
     def ledger(self, migration: str) -> SideLedger:
         """The ledger's rows of this migration."""
@@ -327,9 +356,12 @@ class MemoryTarget:
         contents = copy.deepcopy(self._reach())
         work(contents)
         self._probe(f"{self._side}:{name}:before-commit")
-        if self._database.locked_by != self._held:
-            raise Locked("T402", side=self._side)
-        self._database.contents = contents
+        self.check_held()
+        if self._held is None:
+            raise LostLock("T402", side=self._side)
+        self._fence()
+        self._database.contents, self._database.changed_by = contents, self._held
+        self._ours = {self._held}
         self._probe(f"{self._side}:{name}:after-commit")
 
     def _run_group(self, order: Order, step: int, unit: Unit) -> None:

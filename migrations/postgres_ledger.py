@@ -106,6 +106,12 @@ def fence(connection: Remote, token: str) -> None:
         raise LostLock("T402", side="remote")
 
 
+def token(connection: Remote) -> str:
+    """The token in the head row, of whoever changed this database last; empty where there is no ledger yet."""
+    row = _first(connection, f"SELECT token FROM twinstep.ledger WHERE direction = '{HEAD}'")
+    return "" if row is None else str(row[0])
+
+
 def is_whole(connection: Remote, token: str) -> bool:
     """Whether the head row is still there, as a step found it that has just run."""
     row = connection.execute(f"SELECT token FROM twinstep.ledger WHERE direction = '{HEAD}'".encode()).fetchone()
@@ -116,6 +122,13 @@ def write(connection: Remote, rows: Iterable[LedgerRow]) -> None:
     """Add the rows; one with the same key takes the place of the old one (open becomes done)."""
     for row in rows:
         connection.execute(_INSERT.encode(), tuple(getattr(row, name) for name in COLUMNS))
+
+
+def _first(connection: Remote, query: str) -> TupleRow | None:
+    try:
+        return connection.execute(query.encode()).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return None
 
 
 def _rows(connection: Remote, query: str, *parameters: str) -> list[LedgerRow]:

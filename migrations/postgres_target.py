@@ -24,9 +24,18 @@ from typing import TYPE_CHECKING
 import psycopg
 from attrs import evolve
 
-from ..events.errors import Blocked, DefinitionError, InDoubt, Refused, TwinstepError
+from ..events.errors import Blocked, DefinitionError, InDoubt, LostLock, Refused, TwinstepError
 from ..events.types import Json
-from ..stores.remote_connection import is_lost, open_remote, reads_as_standard, refuse_unfit_remote, shown, take_lock
+from ..stores.remote_connection import (
+    holds_lock,
+    is_ended,
+    is_lost,
+    open_remote,
+    reads_as_standard,
+    refuse_unfit_remote,
+    shown,
+    take_lock,
+)
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
 from . import postgres_measuring
@@ -81,9 +90,11 @@ class PostgresTarget:
         retry_for_seconds: float = 30.0,
         changes: bool = True,
         is_pair: bool = False,
+        doing: str = "change it",
         probe: Probe = no_probe,
     ) -> None:
         self._url = url
+        self._doing = doing
         self._wait_seconds = wait_seconds
         self._retry_for_seconds = retry_for_seconds
         self._changes = changes
@@ -93,6 +104,11 @@ class PostgresTarget:
         self._heard: list[str] = []
         self._held: str | None = None
         self._fenced = False
+        # The tokens that the head may bear while nobody else has changed anything since the lock was first taken.
+        self._ours: set[str] = set()
+        # The backend of the session that holds the lock, and those that were lost with it.
+        self._backend = 0
+        self._ghosts: set[int] = set()
 
     @property
     def held(self) -> str | None:
@@ -105,16 +121,49 @@ class PostgresTarget:
         if self._held is None:
             with self._asking(""):
                 refuse_unfit_remote(connection, self._url)
-                take_lock(connection, self._wait_seconds)
+                take_lock(connection, self._wait_seconds, ghosts=self._ghosts)
+                found = sql.token(connection)
+            if self._ours and found not in self._ours:
+                self._let_go()
+                raise LostLock("T402", side=self.side)
+            self._ours.add(found)
+            self._backend = connection.info.backend_pid
             self._held = uuid.uuid4().hex
             self._fenced = False
         return self._held
 
-    def release(self) -> None:
-        """End the session, and its lock with it: the one way that leaves nothing to chance.
+    def hold_again(self) -> None:
+        """Where the session was lost with the lock: a new one, if nobody has changed anything meanwhile."""
+        if self._ours:
+            self.hold()
 
-        A server under load ends a session some time after its client has: who comes next would find the lock still held.
-        """
+    def check_held(self, *, asking: bool = False) -> None:
+        """See that the session that holds the lock has not ended."""
+        if self._held is None:
+            return
+        if self._open is None or is_ended(self._open) or (asking and not self._asked_whether_held()):
+            self._lose()
+            raise LostLock("T404", side=self.side)
+
+    def _asked_whether_held(self) -> bool:
+        try:
+            return self._open is not None and holds_lock(self._open)
+        except psycopg.Error:
+            return False
+
+    def _lose(self) -> None:
+        """The session is gone, or nobody knows: the server may keep it for a while, and the lock with it."""
+        if self._held is not None:
+            self._ghosts.add(self._backend)
+        self.close()
+
+    def release(self) -> None:
+        """End the session, and its lock with it: the one way that leaves nothing to chance."""
+        self._let_go()
+        self._ours = set()
+
+    def _let_go(self) -> None:
+        # A server under load ends a session some time after its client has: who comes next would find the lock still held.
         with suppress(psycopg.Error):
             if self._open is not None and self._open.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
                 self._open.execute(b"SELECT pg_advisory_unlock_all()")
@@ -495,7 +544,7 @@ class PostgresTarget:
             if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 connection.execute(b"ROLLBACK")
         if connection.closed:
-            self.close()
+            self._lose()
 
     def _make_ledger(self, order: Order) -> None:
         """Once per lock: the ledger is there, and its head holds our token."""
@@ -504,7 +553,9 @@ class PostgresTarget:
             return
         # Where the remote is a pair by itself its head bears that pair's id; else an id of its own, which all devices share.
         head = head_row(pair=order.pair if self._is_pair else str(uuid.uuid4()), log=order.log, token=token)
+        self._ours.add(token)
         self._tried(order, "ledger", lambda connection: sql.make(connection, head))
+        self._ours = {token}
         self._fenced = True
 
     def _check(self, work: SideWork, check: StepFunction) -> object:
@@ -556,7 +607,7 @@ class PostgresTarget:
 
     def _connection(self) -> Remote:
         if self._open is None:
-            self._open = open_remote(self._url)
+            self._open = open_remote(self._url, doing=self._doing)
         return self._open
 
     @contextmanager
@@ -566,7 +617,7 @@ class PostgresTarget:
         try:
             yield connection
         except InDoubt:
-            self.close()
+            self._lose()
             raise
         except psycopg.errors.InsufficientPrivilege as error:
             raise Blocked("T224", url=shown(self._url), role=connection.info.user) from error
@@ -579,7 +630,7 @@ class PostgresTarget:
         try:
             yield
         except InDoubt:
-            self.close()
+            self._lose()
             raise
         except psycopg.Error as error:
             raise self._refusal(error, migration, "T331", "a single statement") from error
@@ -610,7 +661,7 @@ class PostgresTarget:
         return Refused("T269", migration=migration, side=self.side, seconds=seconds, key=key, statement=_short(statement))
 
     def _in_doubt(self, error: BaseException, migration: str) -> InDoubt:
-        self.close()
+        self._lose()
         problem = " ".join(str(error).split())
         return InDoubt("T391", side=self.side, migration=migration or "the migrations", problem=problem)
 

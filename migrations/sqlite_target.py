@@ -15,14 +15,14 @@ import sqlite3
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from ..events.errors import Blocked, DefinitionError, Refused, TwinstepError
+from ..events.errors import Blocked, DefinitionError, LostLock, Refused, TwinstepError
 from ..events.types import Json
 from ..stores.backups import Backup, BackupFolder
 from ..stores.local_connection import (
@@ -36,6 +36,7 @@ from ..stores.local_connection import (
     set_foreign_keys_off,
     translate,
 )
+from ..stores.restoring import BEFORE
 from ..stores.seam import Probe, no_probe
 from ..stores.sqlite_errors import primary_code
 from . import quarantined, sqlite_measuring
@@ -87,6 +88,7 @@ class SQLiteTarget:
         on_connect: OnConnect | None = None,
         wait_seconds: float = 0.0,
         busy_seconds: float = BUSY_SECONDS,
+        fence: Callable[[], None] = lambda: None,
         probe: Probe = no_probe,
     ) -> None:
         self._path = path
@@ -94,6 +96,7 @@ class SQLiteTarget:
         self._on_connect = on_connect
         # Hosts hold the writer lock for moments all the time: that much is waited for without being asked to.
         self._wait_seconds = max(wait_seconds, busy_seconds)
+        self._fence = fence
         self._probe = probe
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
@@ -116,6 +119,12 @@ class SQLiteTarget:
             begin_immediate(self._writer, self._wait_seconds)
             self._held = uuid.uuid4().hex
         return self._held
+
+    def hold_again(self) -> None:
+        """The writer lock is never lost: it is the open transaction's."""
+
+    def check_held(self, *, asking: bool = False) -> None:
+        """The same."""
 
     def release(self) -> None:
         """Roll back what is open, and let go of the writer lock and its connection."""
@@ -289,6 +298,7 @@ class SQLiteTarget:
                 yield connection
             if connection.in_transaction:
                 self._probe(f"local:{name}:before-commit")
+                self._fence()
                 commit(connection, self._wait_seconds)
                 self._probe(f"local:{name}:after-commit")
         finally:
@@ -373,6 +383,8 @@ class SQLiteTarget:
         restored: list[Fingerprint] = []
 
         def look_who_wrote(connection: sqlite3.Connection) -> None:
+            if sql.read_rows(connection) != [*ledger]:
+                raise LostLock("T402", side=self.side)
             wrote.append(steps[0].row.content != read_fingerprint(connection).to_text())
             if wrote[0] and not order.discard_writes:
                 raise Refused("T336", migration=order.migration)
@@ -393,10 +405,16 @@ class SQLiteTarget:
             check=look_who_wrote,
             prepare=carry_the_ledger_over,
             on_connect=self._on_connect,
-            probe=self._probe,
+            probe=self._fenced,
         )
         kept = {**replaced.to_json(), "verified": True}
         return Undone(how="restore", others_wrote=wrote[0], after=restored[-1], replaced=kept)
+
+    def _fenced(self, crossing: str) -> None:
+        """The last moment before a restore is final is the one to see whether the remote is still ours."""
+        self._probe(crossing)
+        if crossing == BEFORE:
+            self._fence()
 
     def _run(self, connection: sqlite3.Connection, steps: Sequence[CompiledStep], work: SideWork, code: str) -> None:
         """Each step in turn, none of which can end the transaction. Raises Refused naming the one that was refused.

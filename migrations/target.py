@@ -173,6 +173,19 @@ class Target(Protocol):
         gives the same token. Raises Blocked where a writer does not let go, Locked where another coordinator holds it.
         """
 
+    def hold_again(self) -> None:
+        """Take the lock again where it was held and its session was lost; nothing happens where it was not.
+
+        Raises LostLock (T402) where another coordinator has changed this side since, and what `hold` raises.
+        """
+
+    def check_held(self, *, asking: bool = False) -> None:
+        """Return if the lock that was taken is still held, or none was taken. Raises LostLock (T402, T404) otherwise.
+
+        Looked at from here, without asking the database: an end of the session that it has told of is seen. With `asking`
+        it is asked, so that nothing but an end in this very moment can pass.
+        """
+
     def release(self) -> None:
         """Let go of the lock, and of a transaction that is open. Never raises for a lost connection."""
 

@@ -11,11 +11,16 @@ CONCURRENTLY waits in turn. Read next: `remote_login.py` (why there is no way in
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import select
 import socket
 import time
+from collections.abc import Collection
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
@@ -34,6 +39,14 @@ if TYPE_CHECKING:
 # The advisory lock of all coordinators of one database: the bytes of the name, as a bigint.
 LOCK_KEY: Final = int.from_bytes(b"twinstep", "big")
 POLL_SECONDS: Final = 0.1
+
+# The session of a process that is dead: the server notices that its client is gone within about a second (on Linux), also in
+# the middle of a statement. One that does not is ended, and waited for.
+ORPHAN_NOTICES_SECONDS: Final = 2.5
+ORPHAN_ENDS_SECONDS: Final = 10.0
+
+# The server keeps so many bytes of a session's name.
+NAME_BYTES: Final = 63
 
 LOST: Final = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow)
 
@@ -95,19 +108,18 @@ def key_of(url: str) -> str:
     return "remote:{}:{}/{}".format(words.get("host", ""), words.get("port", "5432"), words.get("dbname", ""))
 
 
-def open_remote(url: str, *, connect_seconds: float = 10.0) -> Remote:
-    """A connection in autocommit, named after this process.
+def open_remote(url: str, *, connect_seconds: float = 10.0, doing: str = "look") -> Remote:
+    """A connection in autocommit, named after this process and what it is there to do.
 
     Raises Unreachable where there is no way in: T221 the server is away, T226 to T229 and T263 where the login, the database,
     the host's name or the encryption is what stands in the way.
     """
-    name = f"twinstep on {socket.gethostname()} (process {os.getpid()})"
     try:
         connection = psycopg.connect(
             libpq_url(url),
             autocommit=True,
             connect_timeout=max(2, round(connect_seconds)),
-            application_name=name,
+            application_name=session_name(doing),
             client_encoding="UTF8",  # statements are sent as UTF-8, whatever the database keeps its text in
             prepare_threshold=None,  # a plan that was kept from before an ALTER would be refused after it
         )
@@ -143,18 +155,41 @@ def is_lost(connection: Remote, error: BaseException | None) -> bool:
     return connection.closed or isinstance(error, LOST)
 
 
-def take_lock(connection: Remote, wait_seconds: float) -> None:
+def session_name(doing: str) -> str:
+    """What a session of this process is called on the server: the host, the process and what it does, for people; and a mark
+    of the machine, by which a later process on it knows whether this one could still be alive."""
+    host = socket.gethostname().encode("ascii", "replace").decode()
+    name = "twinstep on {} (process {}) to {} [{}]"
+    room = NAME_BYTES - len(name.format("", os.getpid(), "", _machine()))
+    host = host[: max(8, room - len(doing))]
+    return name.format(host, os.getpid(), doing[: room - len(host)], _machine())
+
+
+def take_lock(connection: Remote, wait_seconds: float, *, ghosts: Collection[int] = ()) -> None:
     """Take the advisory lock, polling for it within the limit.
+
+    What a dead process of this machine left behind is no other coordinator: it is waited for beyond the limit, and ended
+    where the server does not notice by itself; `ghosts` are sessions that the caller itself has lost, and ended at once.
 
     Raises Locked (T401) naming who holds it, or the driver's errors.
     """
-    deadline = time.monotonic() + wait_seconds
+    began = time.monotonic()
+    ended: set[int] = set()
     while True:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone()
         if row is not None and row[0]:
             return
-        if time.monotonic() >= deadline:
-            raise Locked("T401", side="remote", holder=_holder(connection))
+        waited, holder = time.monotonic() - began, _held_by(connection)
+        limit = wait_seconds
+        ours = connection.info.parameter_status("application_name")
+        ghost = holder is not None and holder[1] in ghosts and holder[0] == ours
+        if holder is not None and (ghost or is_orphan(str(holder[0]))):
+            limit = max(limit, ORPHAN_ENDS_SECONDS)
+            if holder[1] not in ended and (ghost or waited > ORPHAN_NOTICES_SECONDS):
+                ended.add(holder[1])
+                _end(connection, holder[1])
+        if waited >= limit:
+            raise Locked("T401", side="remote", holder=_holder(holder))
         time.sleep(POLL_SECONDS)
 
 
@@ -164,25 +199,81 @@ def wait_for_others(connection: Remote, wait_seconds: float) -> None:
     Raises Locked (T401) naming who still holds it after the limit, or the driver's errors.
     """
     deadline = time.monotonic() + wait_seconds
-    while _held_by(connection) is not None:
+    while (holder := _held_by(connection)) is not None:
         if time.monotonic() >= deadline:
-            raise Locked("T401", side="remote", holder=_holder(connection))
+            raise Locked("T401", side="remote", holder=_holder(holder))
         time.sleep(POLL_SECONDS)
 
 
-def _holder(connection: Remote) -> str:
+def holds_lock(connection: Remote) -> bool:
+    """Whether this very session holds the advisory lock now; asks the server. Raises the driver's errors."""
     row = _held_by(connection)
+    return row is not None and bool(row[3])
+
+
+def is_ended(connection: Remote) -> bool:
+    """Whether the server has told us that the session is over; nothing is asked. The connection must be idle."""
+    if connection.closed:
+        return True
+    libpq = connection.pgconn
+    try:
+        while select.select([libpq.socket], [], [], 0)[0]:
+            libpq.consume_input()
+            libpq.notifies()  # which has libpq read what has come in
+            if libpq.status != psycopg.pq.ConnStatus.OK:
+                return True
+    except (psycopg.OperationalError, OSError, ValueError):
+        return True
+    return False
+
+
+def is_orphan(name: str) -> bool:
+    """Whether a session of that name was this machine's, and its process is dead. Not known of others: then it is not."""
+    found = _OF_OURS.fullmatch(name)
+    if found is None or not _machine() or found["machine"] != _machine():
+        return False
+    try:
+        os.kill(int(found["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@cache
+def _machine() -> str:
+    """A mark of this machine since it was started, and of the processes that see each other on it; empty where unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:6]
+    except OSError:
+        return ""
+
+
+def _end(connection: Remote, backend: int) -> None:
+    # Of another role's session this is refused: then it is waited for like anybody's.
+    with suppress(psycopg.errors.InsufficientPrivilege):
+        connection.execute("SELECT pg_terminate_backend(%s)", (backend,))
+
+
+def _holder(row: TupleRow | None) -> str:
     if row is None:
         return "somebody who has just let go"
-    return f"{row[0] or 'a session without a name'}, backend {row[1]}, connected since {row[2]}"
+    name = _MARK.sub("", str(row[0] or "")) or "a session without a name"
+    return f"{name}, backend {row[1]}, connected since {row[2]}"
 
 
 def _held_by(connection: Remote) -> TupleRow | None:
     return connection.execute(_HOLDER, {"class": LOCK_KEY >> 32, "object": LOCK_KEY & 0xFFFFFFFF}).fetchone()
 
 
+_OF_OURS = re.compile(r"twinstep on .* \(process (?P<process>\d+)\) to .* \[(?P<machine>[0-9a-f]+)\]")
+_MARK = re.compile(r" \[[0-9a-f]*\]$")
+
 _HOLDER = """
-SELECT a.application_name, l.pid, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+SELECT a.application_name, l.pid, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    l.pid = pg_backend_pid()
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (
     SELECT oid FROM pg_database WHERE datname = current_database())
