@@ -14,36 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import LifoQueue, Queue
 
-SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
+from wire import Stream, with_length
+
 FALSE_BACKEND = 424242
-
-
-class Stream:
-    """Messages of PostgreSQL's protocol over a socket."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self._file = connection.makefile("rb")
-
-    def start(self) -> bytes:
-        """The first message of a client, which has no kind."""
-        (length,) = struct.unpack("!i", self._exactly(4))
-        return self._exactly(length - 4)
-
-    def message(self) -> tuple[bytes, bytes]:
-        """The next one: its kind, and all of its bytes."""
-        head = self._exactly(5)
-        (length,) = struct.unpack("!i", head[1:])
-        return head[:1], head + self._exactly(length - 4)
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def _exactly(self, count: int) -> bytes:
-        data = self._file.read(count)
-        if len(data) < count:
-            raise ConnectionError
-        return data
 
 
 class Pooler:
@@ -69,7 +42,7 @@ class Pooler:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(socket_path)
         words = f"user\0postgres\0database\0{database}\0\0".encode()
-        connection.sendall(struct.pack("!ii", len(words) + 8, 196608) + words)
+        connection.sendall(with_length(struct.pack("!i", 196608) + words))
         stream, greeting = Stream(connection), b""
         while (message := stream.message())[0] != b"Z":
             # What the server says of its settings is what the pooler says to its clients.
@@ -85,8 +58,7 @@ class Pooler:
 
     def _serve(self, client: Stream) -> None:
         with suppress(OSError), client.socket:
-            while struct.unpack("!i", client.start()[:4])[0] in (SSL_REQUEST, GSS_REQUEST):
-                client.send(b"N")
+            client.start_in_the_clear()
             key = struct.pack("!ciii", b"K", 12, FALSE_BACKEND, 1)
             client.send(struct.pack("!cii", b"R", 8, 0) + self.greeting + key + struct.pack("!cic", b"Z", 5, b"I"))
             self._take_turns(client)

@@ -157,6 +157,8 @@ class Place:
 
     folder: Path
     url: str
+    wait_seconds: float = 10
+    retry_for_seconds: float = 5
 
     @property
     def local(self) -> Path:
@@ -168,8 +170,8 @@ class Place:
             remote=self.url,
             migrations=[scenario.migration],
             probe=probe,
-            wait_seconds=10,
-            retry_for_seconds=5,
+            wait_seconds=self.wait_seconds,
+            retry_for_seconds=self.retry_for_seconds,
         )
 
 
