@@ -64,7 +64,7 @@ class Driver:
             worker=worker,
             probe=settings.probe,
             listener=settings.on_event,
-            retry_for_seconds=settings.retry_for_seconds,
+            patience=opened.patience,
         )
         finished = loop.drive(request)
         for target in opened.targets.values():

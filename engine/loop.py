@@ -38,6 +38,7 @@ from ..events.fold import Status, authorise, evolve, fold
 from ..events.lifecycle import Effect, Row
 from ..events.types import Event, Recorded
 from ..migrations.ledger import SideLedger
+from ..migrations.patience import Patience
 from ..stores.port import EventStore
 from ..stores.seam import Probe
 from .decide import Observed, Request, decide, has_work, sides_of_rollback
@@ -90,14 +91,14 @@ class Loop:
         worker: Worker,
         probe: Probe,
         listener: Listener,
-        retry_for_seconds: float = 30.0,
+        patience: Patience,
     ) -> None:
         self._store = store
         self._stream = stream
         self._worker = worker
         self._probe = probe
         self._listener = listener
-        self._retry_for_seconds = retry_for_seconds
+        self._patience = patience
         records = store.read(stream)
         self._status = fold(records)
         self._events = [decode(record) for record in records]
@@ -109,40 +110,35 @@ class Loop:
     def drive(self, request: Request) -> Finished:
         """Go on until nothing is left to do, or until something keeps the run where it is.
 
-        A remote that is lost in the middle is tried again, with backoff and jitter, within `retry_for_seconds` of the first
-        trouble; each try takes the lock on a new connection, and goes on only where nobody else has changed anything since:
-        then it reads the ledger and decides anew. From the loss until then nothing is committed anywhere.
+        A remote that is lost in the middle is tried again, with backoff and jitter, for as long as the patience lasts; each try
+        takes the lock on a new connection, and goes on only where nobody else has changed anything since: then it reads the
+        ledger and decides anew. From the loss until then nothing is committed anywhere.
         """
         if request.wish == "finish" and not self._status.in_flight:
             return self._finished(None)
+        self._patience.done()
         try:
-            try:
-                return self._go(request)
-            except _RemoteLost:
-                return self._go_on_again(request)
+            again = False
+            while True:
+                try:
+                    if again:
+                        self._hold_again()
+                    return self._go(request)
+                except _RemoteLost as lost:
+                    if not self._tries_again(lost.trouble):
+                        return self._finished(lost.trouble)
+                    again = True
+                except Locked as rival:
+                    return self._finished(rival)
         except _NotRecorded as lost:
             # Not a refusal of what was done: that stands with its ledger row, and the next run takes it into the log.
             self._release_local()
             return self._finished(lost.trouble)
 
-    def _go_on_again(self, request: Request) -> Finished:
-        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+    def _tries_again(self, trouble: TwinstepError) -> bool:
+        from ..migrations.passing import is_passing
 
-        try:
-            for attempt in Retrying(
-                retry=retry_if_exception_type(_RemoteLost),
-                wait=wait_random_exponential(multiplier=0.2, max=5.0),
-                stop=stop_after_delay(self._retry_for_seconds),
-                reraise=True,
-            ):
-                with attempt:
-                    self._hold_again()
-                    return self._go(request)
-        except _RemoteLost as lost:
-            return self._finished(lost.trouble)
-        except Locked as rival:
-            return self._finished(rival)
-        raise AssertionError("Retrying either returns or raises")
+        return is_passing(trouble) and self._patience.wait()
 
     def _hold_again(self) -> None:
         remote = self._worker.targets["remote"]
@@ -216,6 +212,7 @@ class Loop:
             )
         except (Blocked, ConcurrencyConflict, InDoubt, Locked) as error:
             raise _NotRecorded(error) from error
+        self._patience.done()
         for record, event in zip(records, events, strict=True):
             self._status = with_changes(
                 evolve(self._status, event, stream=self._stream), version=record.version, last_hash=record.hash

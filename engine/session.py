@@ -21,6 +21,7 @@ from ..events.types import Recorded
 from ..migrations.catalogue import Schema
 from ..migrations.definition import SideName
 from ..migrations.memory_target import MemoryDatabase, MemoryTarget
+from ..migrations.patience import Patience
 from ..migrations.target import Backups, Target, Whole
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.rehearsal_folder import remove_leftovers
@@ -105,6 +106,7 @@ class Session:
     targets: Mapping[SideName, Target]
     defined: Mapping[str, Defined]
     pair: str | None
+    patience: Patience
     backups: Backups | None = None
     has_folder: bool = True
     writes: bool = False
@@ -197,9 +199,11 @@ def session(
     store = open_store(settings, writes=writes)
     targets: dict[SideName, Target] = {}
     try:
-        targets.update(open_targets(settings, doing=doing))
+        patience = Patience(settings.retry_for_seconds)
+        targets.update(open_targets(settings, patience, doing=doing))
         yield Session(
             settings=settings,
+            patience=patience,
             store=store,
             targets=targets,
             defined=defined or {},
@@ -283,12 +287,12 @@ def log_path(url: str) -> Path:
     return Path(path)
 
 
-def open_targets(settings: Settings, *, doing: str = "look") -> dict[SideName, Target]:
+def open_targets(settings: Settings, patience: Patience, *, doing: str = "look") -> dict[SideName, Target]:
     """The two sides, as far as there are any; none of them connects yet.
 
     While the remote's lock is held, the local side commits nothing once it is lost.
     """
-    remote = _open_remote_target(settings, doing)
+    remote = _open_remote_target(settings, patience, doing)
     if remote is None:
         local = _open_local_target(settings, _nobody_to_ask)
         return {} if local is None else {"local": local}
@@ -318,7 +322,7 @@ def _open_local_target(settings: Settings, fence: Callable[[], None]) -> Target 
     )
 
 
-def _open_remote_target(settings: Settings, doing: str) -> Target | None:
+def _open_remote_target(settings: Settings, patience: Patience, doing: str) -> Target | None:
     if isinstance(settings.remote, MemoryDatabase):
         return MemoryTarget("remote", settings.remote, probe=settings.probe)
     if settings.remote is None:
@@ -328,7 +332,7 @@ def _open_remote_target(settings: Settings, doing: str) -> Target | None:
     return PostgresTarget(
         settings.remote,
         wait_seconds=settings.wait_seconds,
-        retry_for_seconds=settings.retry_for_seconds,
+        patience=patience,
         changes=settings.remote_role == "apply",
         is_pair=settings.local is None,
         doing=doing,

@@ -573,6 +573,12 @@ MESSAGES: dict[str, Message] = {
         effect="The step may or may not have been applied; nothing else changed.",
         next_step="Run the same command again: the ledger will tell.",
     ),
+    "T392": Message(
+        condition="A session of this run that was lost is still there on the remote (backend {backend}), {seconds:g} seconds "
+        "after it was ended.",
+        effect="What it was last told to do may still be done; nothing else changed.",
+        next_step="Run the same command again: it goes on once that session is gone. If it stays, have an operator look at it.",
+    ),
     # T40x: the lock
     "T401": Message(
         condition="Another coordinator works on this {side} database: {holder}.",

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from ..events.errors import InDoubt, Refused
+from ..stores.remote_connection import is_lost
 from .postgres_catalogue import PIN_OUTPUT
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def answered(connection: Remote, statement: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if connection.closed or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
+        if is_lost(connection, error):
             raise InDoubt("T321", statement=shortened(statement)) from error
         reason = error.diag.message_primary or str(error)
         raise Refused("T320", statement=shortened(statement), reason=reason, sqlstate=error.sqlstate or "none") from error

@@ -29,6 +29,7 @@ from psycopg import sql
 from ..events.errors import Refused
 from ..stores.remote_connection import is_lost
 from .kept import COLUMNS, ROWS, SEQUENCE, Kept
+from .passing import IN_THE_WAY
 from .postgres_going import MODES, Column, Going, Relation, Watch, count_of, read_relations, rows_of, what_goes
 
 if TYPE_CHECKING:
@@ -36,12 +37,6 @@ if TYPE_CHECKING:
 
 # A copy needs at least that others write no more; they may go on reading where the down lets them.
 LEAST: Final = MODES.index("SHARE ROW EXCLUSIVE")
-# Other sessions were in the way: the caller tries the whole transaction again.
-PASSING: Final = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-)
 
 
 class ChangedMeanwhile(psycopg.errors.SerializationFailure):
@@ -104,7 +99,7 @@ def _copying(connection: Remote, migration: str) -> Iterator[None]:
         yield
         connection.execute("SELECT set_config('row_security', %s, true)", (was,))
     except psycopg.Error as error:
-        if isinstance(error, PASSING) or is_lost(connection, error):
+        if isinstance(error, IN_THE_WAY) or is_lost(connection, error):
             raise
         problem = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
         raise Refused("T370", migration=migration, side="remote", problem=problem) from error

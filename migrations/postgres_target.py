@@ -27,6 +27,7 @@ from attrs import evolve
 from ..events.errors import Blocked, DefinitionError, InDoubt, LostLock, Refused, TwinstepError
 from ..events.types import Json
 from ..stores.remote_connection import (
+    end_session,
     holds_lock,
     is_ended,
     is_lost,
@@ -47,6 +48,8 @@ from .definition import Query, SideName, StepFunction, name_of
 from .functions import said_by
 from .kept import Kept
 from .ledger import DECLARED, DONE, OBJECTS, OPEN, SideLedger
+from .passing import IN_THE_WAY
+from .patience import Patience
 from .postgres_accounting import count_rows, losses, names_outside, row_findings, rows_changed
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
 from .postgres_keeping import read_kept, run_keeping
@@ -58,20 +61,15 @@ from .work import Order, SideWork
 
 if TYPE_CHECKING:
     from ..stores.remote_connection import Remote
+    from ..stores.watched_connection import WatchedConnection
     from .measuring import Round
     from .quarantined import PutBack, Quarantined
     from .work import RestoreOrder
 
 MEASURE_SECONDS = 30
 
-# A group that met one of these is tried again as a whole: another session was in the way, nothing is wrong with it.
-PASSING = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-)
 # Of a query: others were in its way, it took too long, or it writes where nothing may be written.
-UNMEASURED = (*PASSING, psycopg.errors.QueryCanceled, psycopg.errors.ReadOnlySqlTransaction)
+UNMEASURED = (*IN_THE_WAY, psycopg.errors.QueryCanceled, psycopg.errors.ReadOnlySqlTransaction)
 # PostgreSQL's words for "not in a transaction block" and "this procedure may not end the transaction".
 NOT_IN_A_TRANSACTION = (psycopg.errors.ActiveSqlTransaction, psycopg.errors.InvalidTransactionTermination)
 
@@ -87,7 +85,7 @@ class PostgresTarget:
         url: str,
         *,
         wait_seconds: float = 0.0,
-        retry_for_seconds: float = 30.0,
+        patience: Patience | None = None,
         changes: bool = True,
         is_pair: bool = False,
         doing: str = "change it",
@@ -96,19 +94,17 @@ class PostgresTarget:
         self._url = url
         self._doing = doing
         self._wait_seconds = wait_seconds
-        self._retry_for_seconds = retry_for_seconds
+        self._patience = patience or Patience(30.0)
         self._changes = changes
         self._is_pair = is_pair
         self._probe = probe
-        self._open: Remote | None = None
+        self._open: WatchedConnection | None = None
+        self._left: tuple[int, str] | None = None
         self._heard: list[str] = []
         self._held: str | None = None
         self._fenced = False
         # The tokens that the head may bear while nobody else has changed anything since the lock was first taken.
         self._ours: set[str] = set()
-        # The backend of the session that holds the lock, and those that were lost with it.
-        self._backend = 0
-        self._ghosts: set[int] = set()
 
     @property
     def held(self) -> str | None:
@@ -121,13 +117,12 @@ class PostgresTarget:
         if self._held is None:
             with self._asking(""):
                 refuse_unfit_remote(connection, self._url)
-                take_lock(connection, self._wait_seconds, ghosts=self._ghosts)
+                take_lock(connection, self._wait_seconds)
                 found = sql.token(connection)
             if self._ours and found not in self._ours:
                 self._let_go()
                 raise LostLock("T402", side=self.side)
             self._ours.add(found)
-            self._backend = connection.info.backend_pid
             self._held = uuid.uuid4().hex
             self._fenced = False
         return self._held
@@ -142,7 +137,7 @@ class PostgresTarget:
         if self._held is None:
             return
         if self._open is None or is_ended(self._open) or (asking and not self._asked_whether_held()):
-            self._lose()
+            self.close()
             raise LostLock("T404", side=self.side)
 
     def _asked_whether_held(self) -> bool:
@@ -150,12 +145,6 @@ class PostgresTarget:
             return self._open is not None and holds_lock(self._open)
         except psycopg.Error:
             return False
-
-    def _lose(self) -> None:
-        """The session is gone, or nobody knows: the server may keep it for a while, and the lock with it."""
-        if self._held is not None:
-            self._ghosts.add(self._backend)
-        self.close()
 
     def release(self) -> None:
         """End the session, and its lock with it: the one way that leaves nothing to chance."""
@@ -167,11 +156,13 @@ class PostgresTarget:
         with suppress(psycopg.Error):
             if self._open is not None and self._open.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
                 self._open.execute(b"SELECT pg_advisory_unlock_all()")
+                self._held = None
         self.close()
 
     def close(self) -> None:
-        """End the session."""
+        """End the session. The server may hear of it late, or never: the next one sees to it that it is gone."""
         if self._open is not None:
+            self._left = self._open.backend if self._held is not None else None
             with suppress(psycopg.Error):
                 self._open.close()
         self._open = None
@@ -305,9 +296,7 @@ class PostgresTarget:
             self._run(connection, unit.up, order, "T331")
 
         with self._asking("the migrations") as connection:
-            return compare_remote(
-                self._url, connection, works, run, lambda url: PostgresTarget(url, retry_for_seconds=self._retry_for_seconds)
-            )
+            return compare_remote(self._url, connection, works, run, lambda url: PostgresTarget(url, patience=self._patience))
 
     def declare(self, order: Order, before: Sequence[Mapping[str, Json]]) -> None:
         """Write the ledger rows of a change that is there already."""
@@ -372,10 +361,9 @@ class PostgresTarget:
         else:
             row = due.open_row
         self._probe("remote:single:before")
-        with self._statement(order.migration):
-            statement.run(
-                self._connection(), json.loads(row.before), statement_timeout_seconds=order.work.limits.timeout_seconds
-            )
+        limit = order.work.limits.timeout_seconds
+        before = json.loads(row.before)
+        self._alone(order, lambda connection: statement.run(connection, before, statement_timeout_seconds=limit))
         self._probe("remote:single:after")
         if catalogue is not None:
             # Of a statement that was taken up again after a crash it is not known: what came before it is gone.
@@ -414,10 +402,9 @@ class PostgresTarget:
         if not statement.reversible:
             return  # marked by hand: what it did is for the down of a neighbouring group to take back
         self._probe("remote:single-undo:before")
-        with self._statement(order.migration):
-            statement.undo(
-                self._connection(), json.loads(step.row.before), statement_timeout_seconds=order.work.limits.timeout_seconds
-            )
+        limit = order.work.limits.timeout_seconds
+        before = json.loads(step.row.before)
+        self._alone(order, lambda connection: statement.undo(connection, before, statement_timeout_seconds=limit))
         self._probe("remote:single-undo:after")
 
     def _single(self, unit: Unit, order: Order) -> SingleStatement:
@@ -445,7 +432,7 @@ class PostgresTarget:
                     connection.execute(step.text.encode(), prepare=False)
                 else:
                     self._call(order.work.compiled.callables[step.name], connection, order.work, code)
-            except PASSING:
+            except IN_THE_WAY:
                 raise
             except psycopg.errors.IdleInTransactionSessionTimeout as error:
                 raise self._idled(order, text) from error
@@ -492,21 +479,21 @@ class PostgresTarget:
             work(connection)
 
         self._tried(order, name, fenced, runs_functions=runs_functions)
+        self._patience.done()
 
     def _tried(self, order: Order, name: str, work: Callable[[Remote], object], *, runs_functions: bool = False) -> None:
-        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
-
-        try:
-            for attempt in Retrying(
-                retry=retry_if_exception_type(PASSING),
-                wait=wait_random_exponential(multiplier=0.1, max=2.0),
-                stop=stop_after_delay(self._retry_for_seconds),
-                reraise=True,
-            ):
-                with attempt, self._unwritable_outside() if runs_functions else nullcontext():
+        was_in_trouble = self._patience.in_trouble
+        while True:
+            try:
+                with self._unwritable_outside() if runs_functions else nullcontext():
                     self._once(order, name, work)
-        except PASSING as error:
-            raise self._refusal(error, order.migration, "T338" if name == "undo" else "T331", name) from error
+            except IN_THE_WAY as error:
+                if not self._patience.wait():
+                    raise self._refusal(error, order.migration, "T338" if name == "undo" else "T331", name) from error
+            else:
+                break
+        if not was_in_trouble:
+            self._patience.done()
 
     def _once(self, order: Order, name: str, work: Callable[[Remote], object]) -> None:
         connection = self._connection()
@@ -521,7 +508,7 @@ class PostgresTarget:
             self._abandon(connection)
             if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
                 raise self._idled(order, name) from error
-            if not isinstance(error, psycopg.Error) or isinstance(error, PASSING):
+            if not isinstance(error, psycopg.Error) or isinstance(error, IN_THE_WAY):
                 raise
             raise self._refusal(error, order.migration, "T331", "COMMIT") from error
         self._probe(f"remote:{name}:after-commit")
@@ -544,7 +531,7 @@ class PostgresTarget:
             if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 connection.execute(b"ROLLBACK")
         if connection.closed:
-            self._lose()
+            self.close()
 
     def _make_ledger(self, order: Order) -> None:
         """Once per lock: the ledger is there, and its head holds our token."""
@@ -607,7 +594,14 @@ class PostgresTarget:
 
     def _connection(self) -> Remote:
         if self._open is None:
-            self._open = open_remote(self._url, doing=self._doing)
+            opened = open_remote(self._url, doing=self._doing)
+            try:
+                if self._left is not None:
+                    end_session(opened, self._url, self._left)
+            except TwinstepError:
+                opened.close()
+                raise
+            self._open, self._left = opened, None
         return self._open
 
     @contextmanager
@@ -617,12 +611,22 @@ class PostgresTarget:
         try:
             yield connection
         except InDoubt:
-            self._lose()
+            self.close()
             raise
         except psycopg.errors.InsufficientPrivilege as error:
             raise Blocked("T224", url=shown(self._url), role=connection.info.user) from error
         except psycopg.Error as error:
             raise self._refusal(error, migration, "T331", "a question of Twinstep's own") from error
+
+    def _alone(self, order: Order, action: Callable[[Remote], None]) -> None:
+        """Run or undo a single statement, from whichever state it is in; again while others are in its way."""
+        while True:
+            try:
+                with self._statement(order.migration):
+                    return action(self._connection())
+            except Refused as refused:
+                if not isinstance(refused.__cause__, IN_THE_WAY) or not self._patience.wait():
+                    raise
 
     @contextmanager
     def _statement(self, migration: str) -> Iterator[None]:
@@ -630,7 +634,7 @@ class PostgresTarget:
         try:
             yield
         except InDoubt:
-            self._lose()
+            self.close()
             raise
         except psycopg.Error as error:
             raise self._refusal(error, migration, "T331", "a single statement") from error
@@ -661,7 +665,7 @@ class PostgresTarget:
         return Refused("T269", migration=migration, side=self.side, seconds=seconds, key=key, statement=_short(statement))
 
     def _in_doubt(self, error: BaseException, migration: str) -> InDoubt:
-        self._lose()
+        self.close()
         problem = " ".join(str(error).split())
         return InDoubt("T391", side=self.side, migration=migration or "the migrations", problem=problem)
 

@@ -17,9 +17,8 @@ import re
 import select
 import socket
 import time
-from collections.abc import Collection
-from contextlib import suppress
-from functools import cache
+from contextlib import closing, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
@@ -27,9 +26,10 @@ from urllib.parse import unquote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ..events.errors import ConfigurationError, Locked, Unreachable
+from ..events.errors import ConfigurationError, InDoubt, Locked, Unreachable
 from .remote_fitness import refuse_unfit
-from .remote_login import not_let_in
+from .remote_login import not_let_in, said_no
+from .watched_connection import NoAnswer, WatchedConnection
 
 if TYPE_CHECKING:
     from psycopg.rows import TupleRow
@@ -47,6 +47,11 @@ ORPHAN_ENDS_SECONDS: Final = 10.0
 
 # The server keeps so many bytes of a session's name.
 NAME_BYTES: Final = 63
+# For packets that nobody acknowledges: the connection ends after about half a minute, instead of hours.
+KEEPALIVES: Final = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+# How long to try to ask what the server does, and to wait for a lost session to end.
+ASK_SECONDS: Final = 10
+END_SECONDS: Final = 10
 
 LOST: Final = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow)
 
@@ -108,15 +113,17 @@ def key_of(url: str) -> str:
     return "remote:{}:{}/{}".format(words.get("host", ""), words.get("port", "5432"), words.get("dbname", ""))
 
 
-def open_remote(url: str, *, connect_seconds: float = 10.0, doing: str = "look") -> Remote:
-    """A connection in autocommit, named after this process and what it is there to do.
+def open_remote(url: str, *, connect_seconds: float = 10.0, doing: str = "look") -> WatchedConnection:
+    """A connection in autocommit, named after this process and what it is there to do, that ends by itself where nobody
+    answers any more.
 
     Raises Unreachable where there is no way in: T221 the server is away, T226 to T229 and T263 where the login, the database,
     the host's name or the encryption is what stands in the way.
     """
+    conninfo = _kept_alive(libpq_url(url))
     try:
-        connection = psycopg.connect(
-            libpq_url(url),
+        connection = WatchedConnection.connect(
+            conninfo,
             autocommit=True,
             connect_timeout=max(2, round(connect_seconds)),
             application_name=session_name(doing),
@@ -126,6 +133,10 @@ def open_remote(url: str, *, connect_seconds: float = 10.0, doing: str = "look")
     except psycopg.Error as error:
         raise not_let_in(error, conninfo=libpq_url(url), shown=shown(url), problem=_reason_of(error)) from error
     try:
+        row = connection.execute(_BEGIN_SESSION, (connection.pgconn.backend_pid,)).fetchone()
+        if row is not None:
+            connection.backend = (int(row[0]), str(row[1]))
+            connection.at_work = partial(_is_at_work, conninfo, connection.backend)
         # Refused by a server that is not on Linux, and by one older than 14.
         with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
             if not reads_as_standard(connection):
@@ -135,6 +146,38 @@ def open_remote(url: str, *, connect_seconds: float = 10.0, doing: str = "look")
         connection.close()
         raise Unreachable("T221", url=shown(url), problem=_reason_of(error)) from error
     return connection
+
+
+def _kept_alive(conninfo: str) -> str:
+    """The same, with the system told to find out in time that packets get lost, unless the address says otherwise."""
+    given = conninfo_to_dict(conninfo)
+    return make_conninfo(conninfo, **{name: value for name, value in KEEPALIVES.items() if name not in given})
+
+
+def _is_at_work(conninfo: str, backend: tuple[int, str]) -> bool:
+    """Whether the server is at work for that session, rather than waiting for its client. A server that answers, and lets
+    nobody else in, may well be."""
+    try:
+        with closing(WatchedConnection.connect(conninfo, autocommit=True, connect_timeout=ASK_SECONDS)) as beside:
+            row = beside.execute(_AT_WORK, backend).fetchone()
+    except (psycopg.errors.ConnectionTimeout, NoAnswer):
+        return False
+    except psycopg.Error:
+        return said_no(conninfo)
+    return row is not None and bool(row[0])
+
+
+def end_session(connection: Remote, url: str, backend: tuple[int, str]) -> None:
+    """Return once that session of ours is gone, which was lost: what it still had on its way is then decided, its lock free.
+
+    Raises InDoubt (T392) where it does not end in time, Unreachable (T221) where this connection is lost too.
+    """
+    try:
+        row = connection.execute(_END, (END_SECONDS * 1000, *backend)).fetchone()
+    except psycopg.Error as error:
+        raise Unreachable("T221", url=shown(url), problem=_reason_of(error)) from error
+    if row is not None and not row[0]:
+        raise InDoubt("T392", backend=backend[0], seconds=END_SECONDS)
 
 
 def reads_as_standard(connection: Remote) -> bool:
@@ -165,11 +208,11 @@ def session_name(doing: str) -> str:
     return name.format(host, os.getpid(), doing[: room - len(host)], _machine())
 
 
-def take_lock(connection: Remote, wait_seconds: float, *, ghosts: Collection[int] = ()) -> None:
+def take_lock(connection: Remote, wait_seconds: float) -> None:
     """Take the advisory lock, polling for it within the limit.
 
     What a dead process of this machine left behind is no other coordinator: it is waited for beyond the limit, and ended
-    where the server does not notice by itself; `ghosts` are sessions that the caller itself has lost, and ended at once.
+    where the server does not notice by itself.
 
     Raises Locked (T401) naming who holds it, or the driver's errors.
     """
@@ -181,11 +224,9 @@ def take_lock(connection: Remote, wait_seconds: float, *, ghosts: Collection[int
             return
         waited, holder = time.monotonic() - began, _held_by(connection)
         limit = wait_seconds
-        ours = connection.info.parameter_status("application_name")
-        ghost = holder is not None and holder[1] in ghosts and holder[0] == ours
-        if holder is not None and (ghost or is_orphan(str(holder[0]))):
+        if holder is not None and is_orphan(str(holder[0])):
             limit = max(limit, ORPHAN_ENDS_SECONDS)
-            if holder[1] not in ended and (ghost or waited > ORPHAN_NOTICES_SECONDS):
+            if holder[1] not in ended and waited > ORPHAN_NOTICES_SECONDS:
                 ended.add(holder[1])
                 _end(connection, holder[1])
         if waited >= limit:
@@ -280,6 +321,25 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = 
   AND l.classid = %(class)s::bigint::oid AND l.objid = %(object)s::bigint::oid
 """
 
+
+# The session's server process, told apart from a later one of the same number. A question of our own never needs longer than
+# this limit; statements of a migration have their own.
+_BEGIN_SESSION = """
+SELECT pid, extract(epoch FROM backend_start)::text,
+    CASE WHEN pid = %s THEN set_config('statement_timeout', '30s', false) END
+FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()
+"""
+
+# Where activities are not tracked, the state is no help, and it may be at work.
+_AT_WORK = """
+SELECT coalesce(state, '') !~ '^idle' AND wait_event_type IS DISTINCT FROM 'Client'
+FROM pg_catalog.pg_stat_activity WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s
+"""
+
+_END = """
+SELECT pg_catalog.pg_terminate_backend(pid, %s)
+FROM pg_catalog.pg_stat_activity WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s
+"""
 
 # Behind a pooler the session is another one's next: nothing is set there, for it would stay.
 _END_WITH_US = "SELECT set_config('client_connection_check_interval', '1s', false) WHERE pg_catalog.pg_backend_pid() = %s"

@@ -35,6 +35,9 @@ CODES: Final[Mapping[str, str]] = {
     "3D000": "T228",  # invalid_catalog_name
 }
 
+# What a server says that is just being stopped or started: of the sessions that it had, none is left.
+ENDED: Final = ("57P01", "57P02", "57P03")
+
 _ERROR = re.compile(r'^B\t[^\t]*\tErrorResponse\t S "[^"]*" V "[^"]*" C "([0-9A-Z]{5})"', re.MULTILINE)
 _ENCRYPTION_ANSWERED = re.compile(r"^B\t[^\t]*\tSSLResponse\t", re.MULTILINE)
 _STARTED = re.compile(r"^F\t[^\t]*\tStartupMessage\t", re.MULTILINE)
@@ -43,6 +46,12 @@ _STARTED = re.compile(r"^F\t[^\t]*\tStartupMessage\t", re.MULTILINE)
 def not_let_in(error: psycopg.Error, *, conninfo: str, shown: str, problem: str) -> Unreachable:
     """The error to raise for a connection that could not be made. `shown` is the address without its password."""
     return Unreachable(_code_of(error, conninfo), url=shown, problem=problem)
+
+
+def said_no(conninfo: str) -> bool:
+    """Whether a server is there that answers, and lets nobody in now: it has no room, or does not know this user."""
+    said = _ERROR.findall(_traced(conninfo))
+    return bool(said) and said[-1] not in ENDED
 
 
 def _code_of(error: psycopg.Error, conninfo: str) -> str:

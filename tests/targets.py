@@ -22,6 +22,7 @@ from sqlalchemy import Connection, text
 from twinstep.migrations.catalogue import Fingerprint
 from twinstep.migrations.definition import LocalOptions, Migration, Query, RemoteOptions, Side, SideName, Step, StepFunction
 from twinstep.migrations.memory_target import Contents, MemoryDatabase, MemoryTarget
+from twinstep.migrations.patience import Patience
 from twinstep.migrations.postgres_catalogue import read_fingerprint as read_postgres
 from twinstep.migrations.postgres_target import PostgresTarget
 from twinstep.migrations.rehearsal.memory import MemoryRehearser
@@ -246,7 +247,7 @@ class PostgresPlace(_SQLPlace):
     def target(
         self, *, probe: Probe = no_probe, wait_seconds: float = 0.0, beside: bool = False, retry_for_seconds: float = 0.5
     ) -> Target:
-        made = PostgresTarget(self.url, wait_seconds=wait_seconds, retry_for_seconds=retry_for_seconds, probe=probe)
+        made = PostgresTarget(self.url, wait_seconds=wait_seconds, patience=Patience(retry_for_seconds), probe=probe)
         return self.keep(made, beside=beside)
 
     def died(self) -> None:

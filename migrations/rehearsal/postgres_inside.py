@@ -28,7 +28,8 @@ from ..concurrent_session import shortened, text_of
 from ..concurrent_upkeep import Marked
 from ..definition import Query
 from ..ledger import UP, LedgerRow
-from ..postgres_target import PASSING, PostgresTarget
+from ..passing import IN_THE_WAY
+from ..postgres_target import PostgresTarget
 from ..script import CallableStep, CompiledStep, Unit
 from ..sql import Statement
 from ..steps import down_row, head_row, up_row
@@ -90,7 +91,7 @@ class Inside(PostgresTarget):
             with self._asking(migration) as connection:
                 yield connection
         except Refused as error:
-            if isinstance(error.__cause__, (*PASSING, psycopg.errors.QueryCanceled)):
+            if isinstance(error.__cause__, (*IN_THE_WAY, psycopg.errors.QueryCanceled)):
                 raise OverBudget from error
             raise
 
@@ -222,7 +223,7 @@ class Inside(PostgresTarget):
 
     def why_not(self, cause: BaseException | None, text: str) -> str | None:
         """Why what was refused is no fault: others were in the way, or it needs what only a commit makes real. Else None."""
-        if isinstance(cause, PASSING):
+        if isinstance(cause, IN_THE_WAY):
             return "another session was in its way, and it is not waited for while locks are held"
         if isinstance(cause, psycopg.errors.UnsafeNewEnumValueUsage):
             new = [label for number, label in enum_values(self._connection()).items() if number not in self._values]
@@ -332,7 +333,7 @@ class Inside(PostgresTarget):
         except psycopg.Error as error:
             if self.budget.is_over:
                 raise OverBudget from error
-            if isinstance(error, (*PASSING, psycopg.errors.QueryCanceled)):
+            if isinstance(error, (*IN_THE_WAY, psycopg.errors.QueryCanceled)):
                 return None
             problem = error.diag.message_primary or str(error)
             raise DefinitionError("T341", query=query.name, migration="", side=self.side, problem=problem) from error
