@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 from attrs import frozen
@@ -261,6 +262,11 @@ def check_end(name: str, place: Place, legal: dict[str, Any]) -> None:
     with psycopg.connect(place.url) as remote:
         held = remote.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
     assert held == (0,)
+
+
+def database_of(url: str) -> str:
+    """The name in it."""
+    return urlsplit(url).path.removeprefix("/")
 
 
 def copied(place: Place, folder: Path, url: str) -> Place:

@@ -1,30 +1,39 @@
-"""The connection to the remote cut at every message of a run: before it, and after it and before its answer.
+"""The connection to the remote cut at every message of a run, before it, and after it and before its answer; gone deaf; and the
+server crashed under it.
 
-Each schedule cuts once. The same call goes on by itself on a new connection, or says that it could not, and then `resume`
+Most schedules do so once. The same call goes on by itself on a new connection, or says that it could not, and then `resume`
 finishes; the world is compared with the only legal one, in which a step done twice shows in the rows.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
-from network import Act, Message, Network, Rule, at, network_to
-from real_schedules import SCENARIOS, Place, begin, check_end, legal_world
+from network import Act, Message, Rule, at, first, is_commit, network_to
+from real_schedules import SCENARIOS, Place, begin, check_end, database_of, legal_world
+from targets import sometimes
 
+from twinstep.engine.backup_report import BackupReport
 from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.engine.report import Report
+from twinstep.stores import remote_connection, watched_connection
+from twinstep.stores.remote_connection import open_remote
+from twinstep.stores.seam import Probe, no_probe
 
 RUNS = ("success", "refused_remotely", "taken_back")
 CUTS = (Act.CUT, Act.SWALLOW)
 ENDS = {"success": ("verified", 0), "refused_remotely": ("rolled_back", 1), "taken_back": ("rolled_back", 0)}
-
-
-def silent(crossing: str) -> None:
-    """Nothing happens."""
 
 
 class Sweep:
@@ -33,40 +42,47 @@ class Sweep:
     def __init__(self, name: str, server: EmbeddedPostgres, folder: Callable[[], Path]) -> None:
         self._name, self._server, self._folder = name, server, folder
         self._legal = legal_world(name, folder(), server.create_database())
-        self.ends: Counter[tuple[str, int, str]] = Counter()
+        self.ends: Counter[str] = Counter()
 
-    def schedule(self, rule: Rule) -> list[Message]:
-        """Run it once over a network with that rule, and finish what it left; the messages that were seen of the first call."""
-        url = self._server.create_database()
-        place = begin(self._name, self._folder(), url)
-        with network_to(url) as network:
+    def over(self, rule: Rule) -> list[Message]:
+        """One run over a network with that rule, and whatever it needs to be finished; the messages of its first call."""
+        place = self.begin()
+        with network_to(place.url) as network:
             network.rule = rule
-            report = self.call(place, network)
+            report = self.call(place, network.url)
             seen = list(network.seen)
-        self.ends[(report.outcome, report.exit_code, report.error.code if report.error else "")] += 1
-        if (report.outcome, report.exit_code) != ENDS[self._name]:
-            assert report.exit_code in (5, 6), report
-            again = self.finish(place, report)
-            assert again.outcome == ENDS[self._name][0], again
-        check_end(self._name, place, self._legal)
-        self._server.drop_database(url.rpartition("/")[2].partition("?")[0])
+        self.end(place, report)
         return seen
 
-    def call(self, place: Place, network: Network) -> Report:
-        """As on a device that waits for no lock: one of its own must not be in its way."""
-        scenario = SCENARIOS[self._name]
-        over = Place(folder=place.folder, url=network.url, wait_seconds=0)
-        report = scenario.call(over.coordinator(scenario, silent))
-        assert isinstance(report, Report)
+    def with_probe(self, probe: Probe, *, retry_for_seconds: float = 20) -> Report:
+        """The same straight to the server, with something done at a crossing; what the first call said."""
+        place = self.begin()
+        report = self.call(place, place.url, probe, retry_for_seconds)
+        self.end(place, report)
         return report
 
-    def finish(self, place: Place, report: Report) -> Report:
-        """What began is finished by `resume`; what was refused before it began, by the same call."""
-        scenario = SCENARIOS[self._name]
-        calls = {5: scenario.call, 6: Coordinator.resume}
-        again = calls[report.exit_code](place.coordinator(scenario, silent))
-        assert isinstance(again, Report)
-        return again
+    def begin(self) -> Place:
+        return begin(self._name, self._folder(), self._server.create_database())
+
+    def call(self, place: Place, url: str, probe: Probe = no_probe, retry_for_seconds: float = 20) -> Report:
+        """As on a device that waits for no lock: one of its own must not be in its way."""
+        over = Place(folder=place.folder, url=url, wait_seconds=0, retry_for_seconds=retry_for_seconds)
+        return self._made(SCENARIOS[self._name].call, over, probe)
+
+    def end(self, place: Place, report: Report) -> None:
+        """Finish by `resume` what began, by the same call what was refused before it began; and look at the world."""
+        self.ends[f"{report.outcome} {report.exit_code}"] += 1
+        if (report.outcome, report.exit_code) != ENDS[self._name]:
+            calls = {5: SCENARIOS[self._name].call, 6: Coordinator.resume}
+            again = self._made(calls[report.exit_code], place, no_probe)
+            assert again.outcome == ENDS[self._name][0], again
+        check_end(self._name, place, self._legal)
+        self._server.drop_database(database_of(place.url))
+
+    def _made(self, call: Callable[[Coordinator], Report | BackupReport], place: Place, probe: Probe) -> Report:
+        report = call(place.coordinator(SCENARIOS[self._name], probe))
+        assert isinstance(report, Report), report
+        return report
 
 
 @pytest.fixture
@@ -84,21 +100,32 @@ def folder(tmp_path: Path) -> Callable[[], Path]:
     return make
 
 
+def nth(matches: Callable[[Message], bool], number: int, act: Act) -> Rule:
+    """That, to the message that is the so-manieth to match."""
+    found = 0
+
+    def rule(message: Message) -> Act:
+        nonlocal found
+        found += matches(message)
+        return act if matches(message) and found == number + 1 else Act.PASS
+
+    return rule
+
+
 def sweep(name: str, act: Act, server: EmbeddedPostgres, folder: Callable[[], Path], *, every: int) -> int:
     """Do that at each so-many-th message; how many schedules that were, until there was no such message any more."""
     runs, number, schedules = Sweep(name, server, folder), 0, 0
-    while len(runs.schedule(at(number, act))) > number:
+    while len(runs.over(at(number, act))) > number:
         number, schedules = number + every, schedules + 1
     print(f"{name}: {act.name.lower()} at {schedules} messages, ended as {dict(runs.ends)}")
     return schedules
 
 
-@pytest.mark.parametrize("act", CUTS)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_connection_cut_at_a_message_leads_to_the_same_end(
-    name: str, act: Act, postgres: EmbeddedPostgres, folder: Callable[[], Path]
+    name: str, postgres: EmbeddedPostgres, folder: Callable[[], Path]
 ) -> None:
-    assert sweep(name, act, postgres, folder, every=61) > 2
+    assert sweep(name, Act.CUT, postgres, folder, every=149) > 1
 
 
 @pytest.mark.full
@@ -108,3 +135,211 @@ def test_a_connection_cut_at_any_message_leads_to_the_same_end(
     name: str, act: Act, postgres: EmbeddedPostgres, folder: Callable[[], Path]
 ) -> None:
     assert sweep(name, act, postgres, folder, every=1) > 150
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_answers_to_the_first_commits_are_lost_one_after_the_other(
+    name: str, postgres: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    """Each is done, and is not done again: what it added would show twice."""
+    runs = Sweep(name, postgres, folder)
+    runs.over(first(is_commit, Act.SWALLOW, times=4))
+    assert runs.ends == {"{} {}".format(*ENDS[name]): 1}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RUNS)
+def test_with_the_answer_to_any_commit_lost_the_same_call_ends_it(
+    name: str, postgres: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    runs, commits = Sweep(name, postgres, folder), 0
+    while sum(map(is_commit, runs.over(nth(is_commit, commits, Act.SWALLOW)))) > commits:
+        commits += 1
+    assert commits > 5
+    assert runs.ends == {"{} {}".format(*ENDS[name]): commits + 1}
+
+
+# Deaf
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silence that is noticed after less than a second."""
+    monkeypatch.setattr(watched_connection, "SILENCE_SECONDS", 0.5)
+
+
+SILENT = {
+    "before a statement": first(lambda message: message.text.startswith("UPDATE item"), Act.DEAF),
+    "after a statement": first(lambda message: message.text.startswith("UPDATE item"), Act.MUTE),
+    "in the middle of a question": first(lambda message: message.kind == "B", Act.DEAF),
+    "after a commit": first(is_commit, Act.MUTE, times=2),
+    "after a concurrent build": first(lambda message: message.text.startswith("CREATE INDEX CONC"), Act.MUTE),
+    "after everything": first(lambda message: "pg_advisory_unlock_all" in message.text, Act.MUTE),
+}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("when", sometimes(SILENT, 3))
+def test_a_connection_that_goes_deaf_is_given_up_and_a_new_one_finishes(
+    when: str, postgres: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    """The session that it had keeps its lock for as long as the server sees no end of it: it is ended first."""
+    runs = Sweep("success", postgres, folder)
+    runs.over(SILENT[when])
+    assert runs.ends == {"verified 0": 1}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_at_work_for_long_is_not_taken_for_a_deaf_one(remote_url: str) -> None:
+    with network_to(remote_url) as network, closing(open_remote(network.url)) as connection:
+        assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_where_nobody_answers_any_more_the_wait_ends_too(remote_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_connection, "ASK_SECONDS", 2)
+    with network_to(remote_url) as network, closing(open_remote(network.url)) as connection:
+        network.answers = False
+        network.rule = lambda message: Act.MUTE
+        with pytest.raises(watched_connection.NoAnswer):
+            connection.execute("SELECT 1")
+        assert connection.closed
+        assert connection.broken
+
+
+@pytest.mark.usefixtures("impatient")
+def test_where_a_server_answers_but_has_no_room_to_be_asked_the_wait_goes_on(remote_url: str) -> None:
+    with network_to(remote_url) as network, closing(open_remote(network.url)) as connection:
+        with psycopg.connect(remote_url, autocommit=True) as other:
+            other.execute(f"ALTER DATABASE {database_of(remote_url)} ALLOW_CONNECTIONS false".encode())
+        assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
+
+
+def test_ctrl_c_ends_the_wait_for_a_deaf_server_at_once(remote_url: str) -> None:
+    with network_to(remote_url) as network, closing(open_remote(network.url)) as connection:
+        network.rule = first(lambda message: message.text == "SELECT 1", Act.MUTE)
+        began = time.monotonic()
+        with interrupted_after(0.3), pytest.raises(KeyboardInterrupt):
+            connection.execute(b"SELECT 1")
+        assert time.monotonic() - began < watched_connection.SILENCE_SECONDS
+        assert connection.closed
+
+
+def test_ctrl_c_has_the_server_end_a_long_statement_and_leaves_the_session_usable(remote_url: str) -> None:
+    with closing(open_remote(remote_url)) as connection:
+        connection.execute("BEGIN")
+        began = time.monotonic()
+        with interrupted_after(0.3), pytest.raises(KeyboardInterrupt):
+            connection.execute("SELECT pg_sleep(60)")
+        assert time.monotonic() - began < 30
+        connection.execute("ROLLBACK")
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def test_answers_that_come_late_change_nothing(postgres: EmbeddedPostgres, folder: Callable[[], Path]) -> None:
+    runs = Sweep("success", postgres, folder)
+    place = runs.begin()
+    with network_to(place.url) as network:
+        network.delay_seconds = 0.005
+        report = runs.call(place, network.url)
+    runs.end(place, report)
+    assert runs.ends == {"verified 0": 1}
+
+
+def test_a_network_that_lets_nobody_in_for_a_while_is_tried_again(
+    postgres: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    runs = Sweep("success", postgres, folder)
+    place = runs.begin()
+    with network_to(place.url) as network:
+
+        def gone_for_a_while(crossing: str) -> None:
+            if crossing == "remote:open:before-commit" and not gone:
+                gone.append(crossing)
+                network.refuse()
+                network.cut()
+                threading.Timer(1.0, network.accept).start()
+
+        gone: list[str] = []
+        report = runs.call(place, network.url, gone_for_a_while)
+    runs.end(place, report)
+    assert gone
+    assert runs.ends == {"verified 0": 1}
+
+
+# Restarted
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[EmbeddedPostgres]:
+    """A server of these tests' own, to be crashed."""
+    with EmbeddedPostgres.started(settings={"fsync": False}) as server:
+        yield server
+
+
+def crossings(name: str, server: EmbeddedPostgres, folder: Callable[[], Path]) -> list[str]:
+    """Every place that a run comes by, in order."""
+    passed: list[str] = []
+    Sweep(name, server, folder).with_probe(passed.append)
+    return list(dict.fromkeys(passed))
+
+
+def restarts(name: str, server: EmbeddedPostgres, folder: Callable[[], Path], *, every: int) -> Counter[str]:
+    """Crash the server and start it again at each so-many-th place; how the calls ended."""
+    places = [place for place in crossings(name, server, folder) if "append" not in place and "local" not in place]
+    runs = Sweep(name, server, folder)
+    for place in places[every // 2 :: every]:
+        runs.with_probe(once(place, lambda: server.restart("immediate")))
+    print(f"{name}: restarted at {runs.ends.total()} of {len(places)} places, ended as {dict(runs.ends)}")
+    return runs.ends
+
+
+def once(crossing: str, action: Callable[[], object]) -> Probe:
+    """Do that when the crossing is come by for the first time."""
+    left = [action]
+
+    def probe(passed: str) -> None:
+        if passed == crossing and left:
+            left.pop()()
+
+    return probe
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_server_that_crashes_in_the_middle_leads_to_the_same_end(
+    name: str, fragile: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    assert restarts(name, fragile, folder, every=16).total() >= 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RUNS)
+def test_a_server_that_crashes_anywhere_leads_to_the_same_end(
+    name: str, fragile: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    assert restarts(name, fragile, folder, every=1).total() > 15
+
+
+def test_a_server_that_stays_away_leaves_the_run_in_flight_until_it_is_back(
+    fragile: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    runs = Sweep("success", fragile, folder)
+    place = runs.begin()
+    report = runs.call(place, place.url, once("remote:single:before", fragile.stop), retry_for_seconds=1)
+    assert (report.outcome, report.exit_code) == ("in_flight", 6)
+    assert report.error is not None
+    assert report.error.code == "T221"
+    with closing(sqlite3.connect(place.local)) as local:
+        assert local.execute("PRAGMA user_version").fetchone() == (12,)
+    fragile.restart()
+    runs.end(place, report)

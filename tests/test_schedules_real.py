@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_schedules import SCENARIOS, begin, check_end, killed_at, legal_world, run_again
+from real_schedules import SCENARIOS, begin, check_end, database_of, killed_at, legal_world, run_again
 
 from twinstep.engine.embedded import EmbeddedPostgres
 
@@ -21,7 +21,7 @@ def sweep(name: str, server: EmbeddedPostgres, folder: Callable[[], Path], *, ev
         was_killed = killed_at(name, place, at)
         run_again(name, place)
         check_end(name, place, legal)
-        server.drop_database(url.rpartition("/")[2].partition("?")[0])
+        server.drop_database(database_of(url))
         if not was_killed:
             return at // every
         at += every
