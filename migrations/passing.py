@@ -2,9 +2,10 @@
 
 Tried again are:
 
-- what nobody knows the end of, and a lock that went with its session: the connection was lost, or went deaf (InDoubt), also because the server was stopped or
-  crashed under it (57P01, 57P02); and a server that cannot be reached, is only just starting (57P03), has no room for
-  another session (53300), or whose name cannot be looked up right now: whoever is on the way loses all of these at once;
+- what nobody knows the end of, and a lock that went with its session: the connection was lost, or went deaf (InDoubt), also
+  because the server was stopped or crashed under it (57P01, 57P02); and a server that cannot be reached, is only just
+  starting (57P03), has no room for another session (53300), or whose name cannot be looked up right now: whoever is on the
+  way loses all of these at once;
 - what another session was in the way of: a lock that was not free in time (55P03), a deadlock (40P01), a transaction that
   could not be serialized (40001). Its transaction is tried again as a whole.
 
