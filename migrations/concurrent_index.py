@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from ..events.errors import Refused, TwinstepError
+from ..events.errors import InDoubt, Refused, TwinstepError
 from .concurrent_session import (
     DEFAULT_WAIT_SECONDS,
     State,
     alone,
     answered,
     at_work,
+    no_tick,
     pin_output,
     rows,
     send,
@@ -33,7 +34,9 @@ from .concurrent_session import (
 
 if TYPE_CHECKING:
     from ..events.types import Json
-    from .concurrent_session import Before, Remote
+    from .concurrent_session import Before, Remote, Tick
+
+CLEARING_SECONDS = 5.0
 
 
 @frozen(kw_only=True)
@@ -76,6 +79,7 @@ class CreateIndex:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Build it, or finish what was begun. Valid and as wanted once this returns.
 
@@ -91,8 +95,8 @@ class CreateIndex:
             case state:
                 with alone(connection, statement_timeout_seconds, tablespace=self.tablespace):
                     if state == "half" and index is not None:
-                        send(connection, dropping(index))
-                    self._build(connection, before)
+                        send(connection, dropping(index), tick)
+                    self._build(connection, before, tick)
         # IF NOT EXISTS is satisfied by any index; one that came between the probe and the statement is seen here.
         if self.probe(connection, before) != "done":
             raise self._taken(connection, before)
@@ -104,6 +108,7 @@ class CreateIndex:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Drop what was built. Left alone: what was there before and valid, and what is another index by now."""
         if before.get("definition") is not None and before.get("valid"):
@@ -111,7 +116,7 @@ class CreateIndex:
         index = self._index(connection, before)
         if self._settled(connection, before, wait_seconds) in ("done", "half") and index is not None:
             with alone(connection, statement_timeout_seconds):
-                send(connection, dropping(index))
+                send(connection, dropping(index), tick)
 
     def rehearse(self, connection: Remote) -> None:
         """Build it on an empty copy of the table, inside the open transaction, and leave nothing. Raises Refused (T320).
@@ -126,16 +131,32 @@ class CreateIndex:
             unique = "UNIQUE " if self.unique else ""
             connection.execute(f"CREATE {unique}INDEX twinstep_rehearsed ON pg_temp.{bare} {self.rest}".encode())
 
-    def _build(self, connection: Remote, before: Before) -> None:
+    def _build(self, connection: Remote, before: Before, tick: Tick) -> None:
         try:
-            send(connection, self.text)
+            send(connection, self.text, tick)
+        except InDoubt:
+            raise  # nobody is there any more who could drop anything
         except Refused:
             # A refused build leaves an invalid index, which may cost every write. The first error is what the caller sees.
             with suppress(TwinstepError):
-                index = self._index(connection, before)
-                if index is not None and self.probe(connection, before) == "half":
-                    send(connection, dropping(index))
+                self._drop_what_is_left(connection, before)
             raise
+        except BaseException as stopped:
+            # Somebody has interrupted it, and does not want to wait: what is in the drop's way may be in it for hours.
+            try:
+                with alone(connection, CLEARING_SECONDS):
+                    self._drop_what_is_left(connection, before)
+            except TwinstepError:
+                stopped.add_note(
+                    f"The index {self.name} is left invalid: what keeps others from dropping it was still there after "
+                    f"{CLEARING_SECONDS:.0f} seconds. The next call drops it."
+                )
+            raise
+
+    def _drop_what_is_left(self, connection: Remote, before: Before) -> None:
+        index = self._index(connection, before)
+        if index is not None and self.probe(connection, before) == "half":
+            send(connection, dropping(index))
 
     def _settled(self, connection: Remote, before: Before, wait_seconds: float) -> State:
         index = self._index(connection, before)
@@ -219,6 +240,7 @@ class DropIndex:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Drop it. Raises Refused: T320, T324, T325 (another index than the recorded one has the name); InDoubt (T321)."""
         match self._settled(connection, before, wait_seconds):
@@ -228,7 +250,7 @@ class DropIndex:
                 raise self._taken(connection, before)
             case _:
                 with alone(connection, statement_timeout_seconds):
-                    send(connection, self.text)
+                    send(connection, self.text, tick)
 
     def undo(
         self,
@@ -237,6 +259,7 @@ class DropIndex:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Build it again from what was recorded. An index that was invalid before is not made again: nobody could use it.
 
@@ -253,7 +276,13 @@ class DropIndex:
             case _:
                 rebuild = evolve(_rebuilding(definition, index, table), tablespace=text_of(before, "tablespace"))
                 wanted: dict[str, Json] = {"index": index, "table": table, "wanted": definition}
-                rebuild.run(connection, wanted, statement_timeout_seconds=statement_timeout_seconds, wait_seconds=wait_seconds)
+                rebuild.run(
+                    connection,
+                    wanted,
+                    statement_timeout_seconds=statement_timeout_seconds,
+                    wait_seconds=wait_seconds,
+                    tick=tick,
+                )
         for statement in texts_of(before, "after"):
             send(connection, statement)
 

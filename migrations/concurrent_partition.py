@@ -18,6 +18,7 @@ from .concurrent_session import (
     alone,
     answered,
     at_work,
+    no_tick,
     pin_output,
     rows,
     send,
@@ -28,7 +29,7 @@ from .concurrent_session import (
 
 if TYPE_CHECKING:
     from ..events.types import Json
-    from .concurrent_session import Before, Remote
+    from .concurrent_session import Before, Remote, Tick
 
 
 @frozen(kw_only=True)
@@ -64,6 +65,7 @@ class DetachPartition:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Detach it, or finish detaching. Raises Refused: T320, T324; InDoubt (T321)."""
         match settled(connection, lambda: self.probe(connection, before), self._texts(before), wait_seconds):
@@ -71,7 +73,7 @@ class DetachPartition:
                 return
             case state:
                 with alone(connection, statement_timeout_seconds):
-                    send(connection, self._finalize(before) if state == "half" else self.text)
+                    send(connection, self._finalize(before) if state == "half" else self.text, tick)
 
     def undo(
         self,
@@ -80,6 +82,7 @@ class DetachPartition:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Attach it again, in one transaction with what goes with it. Raises Refused: T320, T324; InDoubt (T321)."""
         if before.get("state") != "attached":
@@ -89,7 +92,7 @@ class DetachPartition:
             return
         with alone(connection, statement_timeout_seconds):
             if state == "half":
-                send(connection, self._finalize(before))
+                send(connection, self._finalize(before), tick)
             with answered(connection, self._attach(before)), connection.transaction():
                 send(connection, self._attach(before))
                 for statement in self._superfluous(connection, before):

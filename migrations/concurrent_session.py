@@ -7,6 +7,7 @@ snapshot, for which a concurrent build waits in turn. Read next: `concurrent_ind
 
 from __future__ import annotations
 
+import selectors
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -21,6 +22,7 @@ from .postgres_catalogue import PIN_OUTPUT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from psycopg.pq.abc import PGresult
     from psycopg.rows import TupleRow
 
     from ..events.types import Json
@@ -31,8 +33,17 @@ if TYPE_CHECKING:
 State: TypeAlias = Literal["absent", "done", "half", "building", "different"]
 """Of the effect: not there; there; left half done by somebody who is gone; a backend is at it; another thing is there."""
 
+Tick: TypeAlias = "Callable[[], None]"
+
 POLL_SECONDS = 0.2
+TICK_SECONDS = 0.5
+CANCEL_SECONDS = 5.0
 DEFAULT_WAIT_SECONDS = 60.0
+COPYING = (psycopg.pq.ExecStatus.COPY_IN, psycopg.pq.ExecStatus.COPY_OUT, psycopg.pq.ExecStatus.COPY_BOTH)
+
+
+def no_tick() -> None:
+    """Nobody looks on."""
 
 
 @contextmanager
@@ -47,11 +58,68 @@ def answered(connection: Remote, statement: str) -> Iterator[None]:
         raise Refused("T320", statement=shortened(statement), reason=reason, sqlstate=error.sqlstate or "none") from error
 
 
-def send(connection: Remote, text: str) -> None:
-    """One statement, alone in its message, as it is written: anything else in it would make it a transaction block."""
-    with answered(connection, text), connection.cursor() as cursor:
-        # Bytes: the driver looks for no placeholders in them.
-        cursor.execute(text.encode(connection.info.encoding), prepare=False)
+def send(connection: Remote, text: str, tick: Tick = no_tick) -> None:
+    """One statement, alone in its message, as it is written: anything else in it would make it a transaction block.
+
+    `tick` is called about every half second for as long as the server is at it. Whatever is raised meanwhile (by `tick`, by
+    Ctrl-C) has the server end the statement first: it does not run on behind the back of who was told that it was stopped.
+    """
+    with answered(connection, text), connection.lock:
+        try:
+            result = _awaited(connection, text.encode(connection.info.encoding), tick)
+        except BaseException:
+            _end(connection)
+            raise
+        if result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result, encoding=connection.info.encoding)
+        if result.status in COPYING:
+            raise psycopg.ProgrammingError("COPY to or from a client cannot be used here")
+
+
+def _awaited(connection: Remote, statement: bytes, tick: Tick) -> PGresult:
+    """The statement's result. `PQsendQuery`: the driver looks for no placeholders in it, and nothing is put around it."""
+    libpq = connection.pgconn
+    libpq.send_query(statement)
+    with selectors.DefaultSelector() as selector:
+        selector.register(libpq.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        while libpq.flush():
+            selector.select()
+            libpq.consume_input()
+        selector.modify(libpq.socket, selectors.EVENT_READ)
+        while libpq.is_busy():
+            if selector.select(TICK_SECONDS):
+                libpq.consume_input()
+            else:
+                tick()
+    result = libpq.get_result()
+    assert result is not None
+    # A COPY has no end before somebody copies.
+    while result.status not in COPYING and (another := libpq.get_result()) is not None:
+        result = another
+    return result
+
+
+def _end(connection: Remote) -> None:
+    """Have the server end what it is at, and read its answer; a session that gives none within the limit is closed."""
+    libpq = connection.pgconn
+    try:
+        if libpq.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+            connection.cancel_safe(timeout=CANCEL_SECONDS)
+        deadline = time.monotonic() + CANCEL_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(libpq.socket, selectors.EVENT_READ)
+            while libpq.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+                while libpq.is_busy():
+                    if not selector.select(max(0.0, deadline - time.monotonic())):
+                        raise psycopg.errors.CancellationTimeout
+                    libpq.consume_input()
+                if libpq.get_result() is None:
+                    break
+    except psycopg.Error:
+        libpq.finish()  # the server ends it by itself once its client is gone
+    except BaseException:
+        libpq.finish()
+        raise
 
 
 def rows(connection: Remote, query: str, **parameters: object) -> list[TupleRow]:

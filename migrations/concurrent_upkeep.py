@@ -22,6 +22,7 @@ from .concurrent_session import (
     alone,
     answered,
     at_work,
+    no_tick,
     pin_output,
     rows,
     send,
@@ -32,7 +33,7 @@ from .concurrent_session import (
 
 if TYPE_CHECKING:
     from ..events.types import Json
-    from .concurrent_session import Before, Remote
+    from .concurrent_session import Before, Remote, Tick
 
 Probe: TypeAlias = "Callable[[Remote], bool]"
 
@@ -75,6 +76,7 @@ class Reindex:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Reindex, after dropping what an earlier attempt left. Raises Refused: T320, T324; InDoubt (T321)."""
         state = settled(connection, lambda: self.probe(connection, before), [self.text], wait_seconds)
@@ -83,7 +85,7 @@ class Reindex:
         with alone(connection, statement_timeout_seconds):
             self._clear(connection, before)
             try:
-                send(connection, self.text)
+                send(connection, self.text, tick)
             except Refused:
                 # The first error is what the caller sees; what stays behind now is dropped by the next attempt.
                 with suppress(TwinstepError):
@@ -97,6 +99,7 @@ class Reindex:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Drop what an attempt left behind; there is nothing else to take back."""
         settled(connection, lambda: self.probe(connection, before), [self.text], wait_seconds)
@@ -139,11 +142,12 @@ class Vacuum:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Vacuum. Raises Refused: T320, T324; InDoubt (T321)."""
         if settled(connection, lambda: self.probe(connection, before), [self.text], wait_seconds) != "done":
             with alone(connection, statement_timeout_seconds):
-                send(connection, self.text)
+                send(connection, self.text, tick)
 
     def undo(
         self,
@@ -152,6 +156,7 @@ class Vacuum:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Nothing: no row and no definition was changed."""
 
@@ -183,12 +188,13 @@ class Marked:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Send it unless it is done. Raises Refused: T320, T324, T327 (its probe does not see it afterwards); InDoubt."""
         if settled(connection, lambda: self.probe(connection, before), [self.text], wait_seconds) == "done":
             return
         with alone(connection, statement_timeout_seconds):
-            send(connection, self.text)
+            send(connection, self.text, tick)
         if not self._done(connection):
             raise Refused("T327", statement=shortened(self.text))
 
@@ -199,6 +205,7 @@ class Marked:
         *,
         statement_timeout_seconds: float,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        tick: Tick = no_tick,
     ) -> None:
         """Raises Refused (T326) where it was done since: only its author knows the way back."""
         if before.get("done"):
