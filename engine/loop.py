@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from attrs import evolve as with_changes
@@ -195,7 +196,7 @@ class Loop:
     def _step(self, row: Row, request: Request) -> None:
         self._probe(f"{row.effect}:before")
         began = time.perf_counter()
-        events = perform(self._worker, row, self._situation(request))
+        events = perform(self._worker, row, self._situation(row, request))
         seconds = time.perf_counter() - began
         self._probe(f"{row.effect}:performed")
         events[-1] = _timed(events[-1], seconds)
@@ -257,9 +258,24 @@ class Loop:
         skip = request.skip_remote or self._worker.remote_role == "skip"
         return "remote" in self._worker.defined.works and not (skip and request.wish != "back")
 
-    def _situation(self, request: Request) -> Situation:
-        recalled = recall(self._events, self._status)
-        return Situation(status=self._status, observed=self._observed, request=request, recalled=recalled)
+    def _situation(self, row: Row, request: Request) -> Situation:
+        return Situation(
+            status=self._status,
+            observed=self._observed,
+            request=request,
+            recalled=recall(self._events, self._status),
+            progress=partial(self._progressed, row),
+        )
+
+    def _progressed(self, row: Row, done: int, total: int, note: str) -> None:
+        """Record how far a long effect is. Where the log cannot take it now, only that is lost, and the effect goes on."""
+        assert self._status.run is not None
+        event = e.StepProgressed(run=self._status.run.run, effect=str(row.effect), done=done, total=total, note=note)
+        try:
+            self._append([event])
+        except _NotRecorded as lost:
+            if not isinstance(lost.trouble, Blocked):
+                raise
 
     def _nothing_to_accept(self, row: Row) -> Stranded:
         """Something of the run stands, or is still to be done: that is for the run to finish, and hidden by nobody's word."""

@@ -23,7 +23,7 @@ from ..events.types import Json
 from ..migrations.catalogue import Fingerprint
 from ..migrations.definition import SideName
 from ..migrations.target import Target
-from ..migrations.work import Order, RestoreOrder, SideWork, recorded_work
+from ..migrations.work import Order, Progress, RestoreOrder, SideWork, no_progress, recorded_work
 from .decide import Observed, Request
 from .definitions import Defined
 from .recall import Recalled
@@ -37,6 +37,7 @@ class Situation:
     observed: Observed
     request: Request
     recalled: Recalled
+    progress: Progress = no_progress
 
     @property
     def run(self) -> e.RunStarted:
@@ -128,6 +129,7 @@ class Worker:
             discard_writes=self.discard_writes,
             version=status.version,
             last_hash=status.last_hash,
+            progress=situation.progress,
         )
 
 

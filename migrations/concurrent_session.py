@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 
 from ..events.errors import InDoubt, Refused
 from ..stores.remote_connection import is_lost
+from ..stores.watched_connection import Silence, WatchedConnection
 from .postgres_catalogue import PIN_OUTPUT
 
 if TYPE_CHECKING:
@@ -86,11 +87,14 @@ def _awaited(connection: Remote, statement: bytes, tick: Tick) -> PGresult:
             selector.select()
             libpq.consume_input()
         selector.modify(libpq.socket, selectors.EVENT_READ)
+        silence = Silence(connection.at_work) if isinstance(connection, WatchedConnection) else None
         while libpq.is_busy():
             if selector.select(TICK_SECONDS):
                 libpq.consume_input()
-            else:
-                tick()
+                continue
+            if silence is not None:  # one answer is awaited, and whatever comes is a part of it
+                silence.goes_on()
+            tick()
     result = libpq.get_result()
     assert result is not None
     # A COPY has no end before somebody copies.

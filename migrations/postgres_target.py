@@ -17,7 +17,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
 from . import postgres_measuring
 from .accounting.loss import refusal
+from .build_progress import watching
 from .catalogue import Catalogue, Changes, Fingerprint, Schema
 from .concurrent import SingleStatement, parse_single
 from .concurrent_index import CreateIndex, DropIndex
@@ -62,6 +63,7 @@ from .work import Order, SideWork
 if TYPE_CHECKING:
     from ..stores.remote_connection import Remote
     from ..stores.watched_connection import WatchedConnection
+    from .concurrent_session import Tick
     from .measuring import Round
     from .quarantined import PutBack, Quarantined
     from .work import RestoreOrder
@@ -361,9 +363,11 @@ class PostgresTarget:
         else:
             row = due.open_row
         self._probe("remote:single:before")
-        limit = order.work.limits.timeout_seconds
-        before = json.loads(row.before)
-        self._alone(order, lambda connection: statement.run(connection, before, statement_timeout_seconds=limit))
+        limit, before = order.work.limits.timeout_seconds, json.loads(row.before)
+        self._alone(
+            order,
+            lambda connection, tick: statement.run(connection, before, statement_timeout_seconds=limit, tick=tick),
+        )
         self._probe("remote:single:after")
         if catalogue is not None:
             # Of a statement that was taken up again after a crash it is not known: what came before it is gone.
@@ -402,10 +406,17 @@ class PostgresTarget:
         if not statement.reversible:
             return  # marked by hand: what it did is for the down of a neighbouring group to take back
         self._probe("remote:single-undo:before")
-        limit = order.work.limits.timeout_seconds
-        before = json.loads(step.row.before)
-        self._alone(order, lambda connection: statement.undo(connection, before, statement_timeout_seconds=limit))
+        limit, before = order.work.limits.timeout_seconds, json.loads(step.row.before)
+        self._alone(
+            order,
+            lambda connection, tick: statement.undo(connection, before, statement_timeout_seconds=limit, tick=tick),
+        )
         self._probe("remote:single-undo:after")
+
+    def _watched(self, order: Order) -> AbstractContextManager[Tick]:
+        """While a single statement runs: how far it is, for whoever has given the order."""
+        beside = partial(open_remote, self._url, connect_seconds=2)
+        return watching(self._connection().info.backend_pid, beside, order.progress)
 
     def _single(self, unit: Unit, order: Order) -> SingleStatement:
         (step,) = unit.up
@@ -618,12 +629,12 @@ class PostgresTarget:
         except psycopg.Error as error:
             raise self._refusal(error, migration, "T331", "a question of Twinstep's own") from error
 
-    def _alone(self, order: Order, action: Callable[[Remote], None]) -> None:
+    def _alone(self, order: Order, action: Callable[[Remote, Tick], None]) -> None:
         """Run or undo a single statement, from whichever state it is in; again while others are in its way."""
         while True:
             try:
-                with self._statement(order.migration):
-                    return action(self._connection())
+                with self._statement(order.migration), self._watched(order) as tick:
+                    return action(self._connection(), tick)
             except Refused as refused:
                 if not isinstance(refused.__cause__, IN_THE_WAY) or not self._patience.wait():
                     raise

@@ -8,8 +8,8 @@ No I/O here. Read next: `script.py` (what is compiled), `target.py` (who runs it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, field, frozen
 
@@ -21,6 +21,14 @@ from .script import CompiledSide, Script, compile_side
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+Progress: TypeAlias = "Callable[[int, int, str], None]"
+"""Told how much of a long step is done, of how much (both 0 where that is not known), and a note in words."""
+
+
+def no_progress(done: int, total: int, note: str) -> None:
+    """Nobody is told."""
 
 
 def _numbers(given: Iterable[int]) -> tuple[int, ...]:
@@ -90,7 +98,7 @@ class Order:
 
     `undoes` are the runs whose steps are taken back, empty for an apply. `backup` describes the copy that was made before
     the change that is undone, None where there is none. `version` and `last_hash` are those of the stream before the step.
-    `discard_writes` is the person's word that what others wrote since may be lost.
+    `discard_writes` is the person's word that what others wrote since may be lost. `progress` is told how far a long step is.
     """
 
     work: SideWork
@@ -102,6 +110,7 @@ class Order:
     discard_writes: bool = False
     version: int = 0
     last_hash: str = ""
+    progress: Progress = no_progress
 
     @property
     def migration(self) -> str:

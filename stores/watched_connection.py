@@ -35,6 +35,28 @@ class NoAnswer(psycopg.OperationalError):
     """The connection is open, and nothing comes from it any more."""
 
 
+class Silence:
+    """How long nothing has come. `at_work` asks the server whether it still works for the session; None: it cannot be asked."""
+
+    def __init__(self, at_work: Callable[[], bool] | None) -> None:
+        self._at_work = at_work
+        self.broken()
+
+    def broken(self) -> None:
+        """Something has come."""
+        self._since, self._idle = time.monotonic(), 0
+
+    def goes_on(self) -> None:
+        """Nothing has come, again. Raises NoAnswer when nothing is to be expected any more."""
+        if time.monotonic() - self._since < SILENCE_SECONDS:
+            return
+        # An answer that is on its way when the server is asked has come before it is asked again.
+        self._idle = 0 if self._at_work is not None and self._at_work() else self._idle + 1
+        if self._idle == 2 or self._at_work is None:
+            raise NoAnswer(f"nothing has come from the server for {SILENCE_SECONDS * max(self._idle, 1):g} seconds")
+        self._since = time.monotonic()
+
+
 class WatchedConnection(psycopg.Connection[TupleRow]):
     """psycopg's connection, with `at_work`: whether the server still works for it. Without that, one silence is its end."""
 
@@ -59,26 +81,19 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
 
     def _watched(self, gen: PQGen[RV]) -> PQGen[RV]:
         """The same steps; while nothing comes, asks now and then whether anything still can."""
-        silent_since, idle = time.monotonic(), 0
+        silence = Silence(self.at_work)
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 if ready:
-                    silent_since, idle = time.monotonic(), 0
-                elif time.monotonic() - silent_since >= SILENCE_SECONDS:
-                    # An answer that is on its way when the server is asked has come before it is asked again.
-                    idle = 0 if self._is_at_work() else idle + 1
-                    if idle == 2 or self.at_work is None:
-                        raise NoAnswer(f"nothing has come from the server for {SILENCE_SECONDS * max(idle, 1):g} seconds")
-                    silent_since = time.monotonic()
+                    silence.broken()
+                else:
+                    silence.goes_on()
                 state = gen.send(ready)
         except StopIteration as end:
             value: RV = end.value
             return value
-
-    def _is_at_work(self) -> bool:
-        return self.at_work is not None and self.at_work()
 
     def _cancel(self, gen: PQGen[RV]) -> None:
         """End what runs, so that the session can be used for rolling back; give it up where that is not heard of in time."""

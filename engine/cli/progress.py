@@ -40,6 +40,9 @@ class Following:
     def __call__(self, record: Recorded) -> None:
         if "/" not in record.stream:
             return  # of the pair, and of no step of a migration
+        if record.type == "StepProgressed":
+            self._goes_on(sentence(record))
+            return
         self.last = record
         if not self.speaks:
             return
@@ -60,6 +63,11 @@ class Following:
         """What is being done now; empty for nothing."""
         if self._moving is not None:
             self._moving.reset(self._moving.task_ids[0], description=phrase, visible=bool(phrase))
+
+    def _goes_on(self, phrase: str) -> None:
+        """The same step is still being done: its time goes on."""
+        if self._moving is not None:
+            self._moving.update(self._moving.task_ids[0], description=phrase, visible=True)
 
     @contextmanager
     def shown(self, phrase: str = "opening both databases") -> Iterator[None]:

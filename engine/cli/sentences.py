@@ -30,6 +30,13 @@ AFTER: Final[Mapping[str, str]] = {
 }
 
 
+# What is going on while an effect takes long.
+_DOING: Final[Mapping[str, str]] = {
+    "APPLY_REMOTE": "changing the remote database",
+    "UNDO_REMOTE": "taking the remote change back",
+}
+
+
 def next_phrase(record: Recorded) -> str:
     """What is under way after this event; empty where nothing is."""
     return AFTER.get(record.type, "")
@@ -104,7 +111,8 @@ def _note(event: Event) -> str:
         case e.VerificationAccepted():
             return f"{counted(len(event.differences), 'difference')} accepted"
         case e.StepProgressed():
-            return f"{event.effect}: {count(event.done)} of {count(event.total)} {event.note}".rstrip()
+            far = f"{count(event.done)} of {count(event.total)} " if event.total else ""
+            return f"{_DOING.get(event.effect, event.effect)}: {far}{event.note}".rstrip()
         case e.BackupCreated():
             return f"backup {event.backup.get('id', '')} {'found' if event.backup.get('why') == 'found' else 'made'}"
         case e.BackupVerified():
