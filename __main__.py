@@ -14,8 +14,11 @@ from types import FrameType
 
 def main() -> int:
     """Run the command that was typed, and return its exit code."""
-    # SIGTERM ends a call as Ctrl-C does: locks are let go, what is in flight stays resumable.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # They end a call as Ctrl-C does: locks are let go, what is in flight stays resumable.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # no SIGHUP on Windows
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A name or a statement that the terminal's encoding cannot show must not end a migration.

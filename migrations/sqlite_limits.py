@@ -7,15 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# How often SQLite asks whether the time is over, in steps of its virtual machine.
-STEPS_BETWEEN_LOOKS = 10_000
+from ..stores.local_guard import STEPS_BETWEEN_LOOKS, LocalConnection
 
 
 @contextmanager
 def limited_statements(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
     """Interrupt statements that run after the deadline (of `time.monotonic()`)."""
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+    if isinstance(connection, LocalConnection):
+        connection.limit_statements(deadline)
+    else:
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
     try:
         yield
     finally:
-        connection.set_progress_handler(None, STEPS_BETWEEN_LOOKS)
+        if isinstance(connection, LocalConnection):
+            connection.limit_statements(None)
+        else:
+            connection.set_progress_handler(None, STEPS_BETWEEN_LOOKS)

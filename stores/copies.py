@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..events.errors import Blocked
-from .local_connection import OnConnect, path_of
+from .local_connection import OnConnect, path_of, roll_back
+from .local_guard import STEPS_BETWEEN_SIGNALS, let_signals_in
 from .soundness import Check, unsound
-from .sqlite_errors import BUSY, primary_code
+from .sqlite_errors import BUSY, is_busy, primary_code
 
 Progress: TypeAlias = "Callable[[int, int], None]"
 
 CHUNK_BYTES = 1 << 20
+# Some milliseconds: between two steps Python sees whether a signal has come.
+PAGES_A_STEP = 1024
 PAUSE_SECONDS = 0.002
 MAGIC = b"SQLite format 3\0"
 
@@ -38,13 +41,13 @@ def copy_pages(
     target: sqlite3.Connection,
     *,
     wait_seconds: float,
-    pages: int = -1,
+    pages: int = PAGES_A_STEP,
     progress: Progress | None = None,
 ) -> None:
     """Copy the whole database, `pages` at a time; `progress` gets what remains and the total, in pages, while locks are held.
 
-    With -1 it is one step, and one state of the source whoever writes. Without a limit the driver would wait for ever for a
-    lock: Blocked (T237) after `wait_seconds`. What `progress` raises ends the copy, and the target is as it was.
+    It is one state of the source whoever writes. Without a limit the driver would wait for ever for a lock: Blocked (T237)
+    after `wait_seconds`. What `progress` raises ends the copy, and the target is as it was; so does a Ctrl-C.
     """
     deadline = time.monotonic() + wait_seconds
 
@@ -55,7 +58,32 @@ def copy_pages(
         elif progress is not None:
             progress(remaining, total)
 
-    source.backup(target, pages=pages, progress=each, sleep=PAUSE_SECONDS)
+    with _one_state(source, deadline, wait_seconds):
+        source.backup(target, pages=pages, progress=each, sleep=PAUSE_SECONDS)
+
+
+@contextmanager
+def _one_state(source: sqlite3.Connection, deadline: float, wait_seconds: float) -> Iterator[None]:
+    """A reader's transaction: between two steps of a copy nobody's commit comes in, and the copy does not begin anew."""
+    if source.in_transaction:
+        yield
+        return
+    while True:
+        try:
+            source.execute("BEGIN")
+            source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+            break
+        except sqlite3.OperationalError as error:
+            roll_back(source)
+            if not is_busy(error):
+                raise
+            if time.monotonic() >= deadline:
+                raise Blocked("T237", path=path_of(source), seconds=wait_seconds, doing="copying it") from error
+            time.sleep(PAUSE_SECONDS)
+    try:
+        yield
+    finally:
+        roll_back(source)
 
 
 def copy_to_file(
@@ -89,6 +117,7 @@ def looking_at(path: Path, *, on_connect: OnConnect | None) -> Iterator[sqlite3.
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)) as connection:
         if on_connect is not None:
             on_connect(connection)
+        connection.set_progress_handler(let_signals_in, STEPS_BETWEEN_SIGNALS)
         yield connection
 
 

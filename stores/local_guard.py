@@ -11,12 +11,19 @@ This module must never import SQLAlchemy before it is asked for a SQLAlchemy con
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from ..events.errors import Defect, Refused
 from .explanation import Explanation
+from .sqlite_errors import primary_code
+
+# In steps of SQLite's virtual machine: how often it asks whether the time is over (some 0.2 ms), and lets signals in (20 ms).
+# Each costs a turn at Python's lock, for which a host's busy threads may let us wait.
+STEPS_BETWEEN_LOOKS = 10_000
+STEPS_BETWEEN_SIGNALS = 1_000_000
 
 Authorizer: TypeAlias = "Callable[[int, str | None, str | None, str | None, str | None], int]"
 
@@ -96,10 +103,42 @@ class Guard:
         return self.refusal() if self.attempts else None
 
 
+class LocalCursor(sqlite3.Cursor):
+    """What runs the statements of a `LocalConnection`: one that a Ctrl-C has stopped ends with KeyboardInterrupt.
+
+    Python calls a signal's handler while a callback of ours runs inside SQLite. What is raised there is not raised out of the
+    statement: SQLite says that it was interrupted, or not authorised, and without this it would be taken for a refusal.
+    """
+
+    def execute(self, *given: Any) -> LocalCursor:
+        with self._stopped():
+            super().execute(*given)
+        return self
+
+    def executemany(self, *given: Any) -> LocalCursor:
+        with self._stopped():
+            super().executemany(*given)
+        return self
+
+    @contextmanager
+    def _stopped(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if isinstance(self.connection, LocalConnection) and self.connection.was_stopped(error):
+                raise KeyboardInterrupt from error
+            raise
+
+
 class LocalConnection(sqlite3.Connection):
-    """A driver connection that refuses, while it is guarded, what would end the transaction or take the guard away."""
+    """A driver connection that refuses, while it is guarded, what would end the transaction or take the guard away.
+
+    Also in a long statement it looks now and then whether a signal has come. `deadline` (of `time.monotonic()`) is when
+    statements are to be interrupted because their time is over.
+    """
 
     guard: Guard | None = None
+    deadline: float | None = None
     readonly = False
     setting_aside = False
     going_back: Callable[[sqlite3.Connection, str], None] | None = None
@@ -109,6 +148,34 @@ class LocalConnection(sqlite3.Connection):
         self.explained: list[Explanation] = []
         # Table and column of each UPDATE that a guarded statement names itself; those of triggers are not among them.
         self.updated: set[tuple[str, str]] = set()
+        self.limit_statements(None)
+
+    def cursor(self, factory: Any = LocalCursor) -> Any:
+        return super().cursor(factory)
+
+    def execute(self, *given: Any) -> sqlite3.Cursor:
+        return cast("sqlite3.Cursor", self.cursor().execute(*given))
+
+    def executemany(self, *given: Any) -> sqlite3.Cursor:
+        return cast("sqlite3.Cursor", self.cursor().executemany(*given))
+
+    def limit_statements(self, deadline: float | None) -> None:
+        """Interrupt statements that run after the deadline; without one, let only signals in."""
+        self.deadline = deadline
+        if deadline is None:
+            self.set_progress_handler(let_signals_in, STEPS_BETWEEN_SIGNALS)
+        else:
+            self.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+
+    def was_stopped(self, error: sqlite3.Error) -> bool:
+        """Whether a statement failed because of what was raised in a callback of ours, or was interrupted by hand."""
+        match primary_code(error):
+            case sqlite3.SQLITE_INTERRUPT:
+                return self.deadline is None or time.monotonic() <= self.deadline
+            case sqlite3.SQLITE_AUTH:
+                return self.guard is not None and not self.guard.attempts  # the guard remembers what it denies
+            case _:
+                return False
 
     def close(self) -> None:
         if self.guard is not None:
@@ -119,6 +186,11 @@ class LocalConnection(sqlite3.Connection):
         if self.guard is not None:
             self.guard.refuse("to replace the authorizer")
         super().set_authorizer(authorizer_callback)
+
+
+def let_signals_in() -> int:
+    """Go on. That this is called at all gives Python the occasion to call a signal's handler."""
+    return 0
 
 
 def put_back_first(connection: sqlite3.Connection, table: str) -> None:

@@ -26,12 +26,15 @@ def translate(error: sqlite3.Error, *, path: str, doing: str) -> TwinstepError:
     """The error to raise (with `from error`) where SQLite failed while `doing` something with the database at `path`.
 
     Busy, full, no rights, unreadable are circumstances (Blocked); a file that is no database is the input's fault;
-    everything else (a constraint, bad SQL, a value that does not fit) is a refusal.
+    everything else (a constraint, bad SQL, a value that does not fit) is a refusal. Raises KeyboardInterrupt for a statement
+    that was interrupted: where there is a limit of time, whoever has set it looks at that first.
     """
     words = {"path": path, "doing": doing, "problem": problem_of(error)}
     match primary_code(error):
         case code if code in BUSY:
             return Blocked("T214", **words)
+        case sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from error
         case sqlite3.SQLITE_FULL:
             return Blocked("T215", **words)
         case code if code in NO_RIGHTS:

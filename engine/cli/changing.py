@@ -1,7 +1,7 @@
 """The commands that change something: `migrate`, `resume`, `rollback`, `baseline`. One call of the coordinator each.
 
-On a terminal each step is shown as it is recorded. Ctrl-C and SIGTERM end the call where it is; the log and the ledgers hold
-what was done, and running again goes on from there. Read next: `progress.py`, `../coordinator.py`.
+On a terminal each step is shown as it is recorded. Ctrl-C, SIGTERM and SIGHUP end the call where it is; the log and
+the ledgers hold what was done, and running again goes on from there. Read next: `progress.py`, `../coordinator.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .trouble import ATTENTION, BLOCKED, DONE, FAILED, INTERRUPTED, LOCKED, USAG
 from .views import show_report
 
 if TYPE_CHECKING:
+    from ...events.types import Recorded
     from ..coordinator import Coordinator
     from ..report import Report
     from .invocation import Invocation
@@ -62,8 +63,8 @@ def _change(invocation: Invocation, call: Callable[[Coordinator], Report], *, do
     try:
         with listener.shown(doing):
             report = call(coordinator)
-    except KeyboardInterrupt:
-        return interrupted(invocation, listener)
+    except KeyboardInterrupt as stopped:
+        return interrupted(invocation, listener, stopped)
     if report.error is not None:
         invocation.trouble(report.error)
     invocation.answer(lambda: report_json(report, backups), lambda screen: _show(report, screen))
@@ -79,20 +80,47 @@ def _show(report: Report, screen: Screen) -> None:
         show_rehearsal(report, report.rehearsal, screen)
 
 
-def interrupted(invocation: Invocation, listener: Following) -> int:
-    """Say where the run was when it was interrupted, and how to go on."""
+def interrupted(invocation: Invocation, listener: Following, stopped: KeyboardInterrupt) -> int:
+    """Say where the run was when it was interrupted, and how to go on: with what the log says is in flight, if anything is."""
     from ...events.errors import TwinstepError
     from ..report import error_report
 
+    in_flight = _in_flight(invocation)
     last = listener.last
-    if last is None:
-        effect = "This call had recorded nothing yet; a run that was in flight before still is."
+    if in_flight == []:
+        effect = (
+            "Nothing is in flight: what was finished stands, what was not is undone. What the log does not tell of yet, "
+            "the next call takes into it."
+        )
+        next_step = "Run the same command again; 'twinstep status' shows where both sides stand."
     else:
-        migration = last.stream.partition("/")[2]
-        effect = f"{migration} stays where it is, after {last.type}; what stands is in the log and in the ledgers."
-    next_step = "Run 'twinstep status' to see where it stands, 'twinstep resume' to go on, 'twinstep rollback' to go back."
-    invocation.refuse("in_flight", error_report(TwinstepError("T158", effect=effect, next_step=next_step)))
+        if last is not None and (in_flight is None or _migration(last) in in_flight):
+            effect = f"{_migration(last)} stays where it is, after {last.type}; what stands is in the log and in the ledgers."
+        elif in_flight:
+            effect = f"This call had recorded nothing yet; {in_flight[0]} was in flight before it, and still is."
+        else:
+            effect = "This call had recorded nothing yet; a run that was in flight before still is."
+        next_step = "Run 'twinstep status' to see where it stands, 'twinstep resume' to go on, 'twinstep rollback' to go back."
+    effect = " ".join([effect, *getattr(stopped, "__notes__", [])])
+    outcome = "interrupted" if in_flight == [] else "in_flight"
+    invocation.refuse(outcome, error_report(TwinstepError("T158", effect=effect, next_step=next_step)))
     return INTERRUPTED
+
+
+def _in_flight(invocation: Invocation) -> list[str] | None:
+    """The migrations that the log says are in flight; None where it cannot be asked."""
+    from ...events.errors import TwinstepError
+    from ..session import recorded_statuses
+
+    try:
+        statuses = recorded_statuses(invocation.configuration.settings())
+    except TwinstepError:
+        return None
+    return [name for name, status in statuses.items() if status.in_flight]
+
+
+def _migration(record: Recorded) -> str:
+    return record.stream.partition("/")[2]
 
 
 SKIP_REMOTE: Final = click.Option(

@@ -26,8 +26,8 @@ def run_verify(invocation: Invocation, migration: str | None, accept: bool) -> i
     try:
         with listener.shown("looking again"):
             report = coordinator.verify(migration, accept=accept)
-    except KeyboardInterrupt:
-        return interrupted(invocation, listener)
+    except KeyboardInterrupt as stopped:
+        return interrupted(invocation, listener, stopped)
     if report.error is not None:
         invocation.trouble(report.error)
     invocation.answer(lambda: verify_json(report), lambda screen: show_verified(report, screen))

@@ -52,8 +52,8 @@ def _call(invocation: Invocation, call: Callable[[Coordinator], BackupReport]) -
     try:
         with listener.shown():
             report = call(coordinator)
-    except KeyboardInterrupt:
-        return interrupted(invocation, listener)
+    except KeyboardInterrupt as stopped:
+        return interrupted(invocation, listener, stopped)
     if report.error is not None:
         invocation.trouble(report.error)
     invocation.answer(lambda: backup_report_json(report, folder), lambda screen: _show(report, folder, screen))

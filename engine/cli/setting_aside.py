@@ -85,8 +85,8 @@ def run_quarantine_restore(invocation: Invocation, ids: tuple[int, ...], every: 
     try:
         with listener.shown():
             report = coordinator.restore_quarantined(None if every else ids)
-    except KeyboardInterrupt:
-        return interrupted(invocation, listener)
+    except KeyboardInterrupt as stopped:
+        return interrupted(invocation, listener, stopped)
     if report.error is not None:
         invocation.trouble(report.error)
     invocation.answer(lambda: report_json(report), lambda screen: _show(report, screen))
