@@ -142,8 +142,9 @@ class Interrupted:
             probe=probe,
         )
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """The command, as a process of its own in a group of its own."""
+    def start(self, *words: str, ignoring: signal.Signals | None = None) -> subprocess.Popen[str]:
+        """The command, as a process of its own in a group of its own; `ignoring` is a signal that its parent ignores."""
+        ignore = None if ignoring is None else partial(signal.signal, ignoring, signal.SIG_IGN)
         return subprocess.Popen(
             [sys.executable, "-m", "twinstep", *words],
             cwd=self.folder,
@@ -152,6 +153,7 @@ class Interrupted:
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
+            preexec_fn=ignore,
         )
 
     def signalled_at(self, words: tuple[str, ...], at: int, how: signal.Signals) -> Ended:
