@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 
 from ..events.errors import InDoubt, Refused
 from ..stores.remote_connection import is_lost
-from ..stores.watched_connection import Silence, WatchedConnection
+from ..stores.watched_connection import NoAnswer, Silence, WatchedConnection
 from .postgres_catalogue import PIN_OUTPUT
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ def send(connection: Remote, text: str, tick: Tick = no_tick) -> None:
     with answered(connection, text), connection.lock:
         try:
             result = _awaited(connection, text.encode(connection.info.encoding), tick)
+        except NoAnswer:
+            connection.pgconn.finish()  # there is nobody who could be told to end it
+            raise
         except BaseException:
             _end(connection)
             raise
