@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check ways-back measure measure-dirty measure-rebuild docs refusals format clean
+.PHONY: demo test test-full check ways-back kills rivals measure measure-dirty measure-rebuild docs refusals format clean
 
 demo: $(INSTALLED)
 	@$(BIN)/twinstep demo
@@ -32,6 +32,14 @@ check: $(INSTALLED)
 # Every way back, walked on real databases and printed as a table.
 ways-back: $(INSTALLED)
 	@$(BIN)/python tools/ways_back.py
+
+# The command killed with SIGKILL at random moments over the reference migration, and resumed: how each ended, and what differs.
+kills: $(INSTALLED)
+	@$(BIN)/python tools/kills.py $(if $(KILLS),--kills $(KILLS)) $(if $(NOTES),--notes $(NOTES)) $(if $(SEED),--seed $(SEED))
+
+# Eight coordinators started at the same instant on one pair: who migrates, and what the others are told.
+rivals: $(INSTALLED)
+	@$(BIN)/python tools/rivals.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # The application's queries before and after the reference migration; what each index is for, and what it takes.
 measure: $(INSTALLED)
