@@ -42,7 +42,7 @@ from .definitions import Defined, MigrationSource
 from .driver import Driver, outcome_of
 from .keeping import create_backup, note_found, prune_backups, tidy, verify_backups
 from .locks import coordinator_lock
-from .pair_log import check_chains, note_conflicts, open_conflicts
+from .pair_log import note_conflicts, open_conflicts
 from .planning import due, order_of, planned
 from .quarantining import QuarantineReport, restore_quarantined, take_in_put_back
 from .replay import moment, status_at
@@ -370,11 +370,10 @@ class Coordinator:
     def _refuse_conflicts(
         self, opened: Session, *, skip_remote: bool, done: Mapping[str, str] | None = None
     ) -> tuple[Conflict, ...]:
-        """Promise 1: on a damaged log, and where the log and the ledgers do not fit together, nothing is run.
+        """Promise 1: where the log and the ledgers do not fit together, nothing is run.
 
-        Raises LogDamaged, or the first blocking Conflict; returns those that block nothing.
+        Raises the first blocking Conflict; returns those that block nothing.
         """
-        check_chains(opened)
         found = self._conflicts(opened, skip_remote=skip_remote, done=done)
         for conflict in found:
             if conflict.kind in BLOCKING:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
 from ..events import types as e
-from ..events.chain import GENESIS, check_stream
+from ..events.chain import GENESIS
 from ..events.codec import decode
 from ..events.errors import Conflict, TwinstepError
 from ..events.types import Event, Recorded
@@ -46,12 +46,6 @@ def append_to_pair(opened: Session, events: Sequence[Event]) -> list[Recorded]:
             # As in the loop: what a listener raises is never taken for something that is wrong with the databases.
             raise RuntimeError(f"on_event failed at {record.type}") from error
     return records
-
-
-def check_chains(opened: Session) -> None:
-    """See that no event of this pair was edited, removed or moved. Raises LogDamaged (T501)."""
-    for records in (*opened.histories().values(), opened.of_the_pair()):
-        check_stream(records)
 
 
 def open_conflicts(records: Iterable[Recorded]) -> dict[Identity, e.ConflictDetected]:

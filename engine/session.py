@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field, frozen
 
+from ..events.chain import check_stream
 from ..events.errors import Blocked, ConfigurationError, InDoubt, TwinstepError, Unreachable
 from ..events.fold import Status, fold
 from ..events.types import Recorded
@@ -117,7 +118,7 @@ class Session:
         return f"{self.pair}/{migration}"
 
     def histories(self) -> dict[str, list[Recorded]]:
-        """The events of each migration of this pair that the log has a stream for."""
+        """The events of each migration of this pair that the log has a stream for. Raises LogDamaged (T501)."""
         return _histories(self.store, self.pair)
 
     def statuses(self) -> dict[str, Status]:
@@ -125,8 +126,13 @@ class Session:
         return {migration: fold(records) for migration, records in self.histories().items()}
 
     def of_the_pair(self) -> list[Recorded]:
-        """The events of the pair's own stream."""
-        return [] if self.pair is None else self.store.read(self.pair)
+        """The events of the pair's own stream. Raises LogDamaged (T501)."""
+        return [] if self.pair is None else _whole(self.store.read(self.pair))
+
+    def check_chains(self) -> None:
+        """Promise 1: on a log that is not what was written, nothing is done. Raises LogDamaged (T501)."""
+        self.histories()
+        self.of_the_pair()
 
     def known(self, *, with_remote: bool = True, with_schemas: bool = False) -> Known:
         """Everything that can be read of this pair now. A side that cannot is left out, and why is in `problems`.
@@ -182,7 +188,13 @@ class Session:
 def _histories(store: EventStore, pair: str | None) -> dict[str, list[Recorded]]:
     prefix = f"{pair}/"
     names = [name for name in store.streams() if name.startswith(prefix)]
-    return {name.removeprefix(prefix): store.read(name) for name in names}
+    return {name.removeprefix(prefix): _whole(store.read(name)) for name in names}
+
+
+def _whole(records: list[Recorded]) -> list[Recorded]:
+    """The events of one stream, once its chain was walked: before anything is concluded from them."""
+    check_stream(records)
+    return records
 
 
 @contextmanager
@@ -199,9 +211,11 @@ def session(
     store = open_store(settings, writes=writes)
     targets: dict[SideName, Target] = {}
     try:
+        # Before a pair is looked for in it, or told to it.
+        store.check()
         patience = Patience(settings.retry_for_seconds)
         targets.update(open_targets(settings, patience, doing=doing))
-        yield Session(
+        opened = Session(
             settings=settings,
             patience=patience,
             store=store,
@@ -212,6 +226,8 @@ def session(
             pair=_pair(settings, store, targets, writes=writes, adopt=adopt),
             backups=open_backups(settings),
         )
+        opened.check_chains()
+        yield opened
     finally:
         for target in targets.values():
             target.close()

@@ -263,6 +263,12 @@ MESSAGES: dict[str, Message] = {
         next_step="Put the log back from a copy; or take the ledgers in the databases as the truth with "
         "'twinstep migrate --adopt' and a new --log.",
     ),
+    "T293": Message(
+        condition="The log at {location} has lost events: the last one is number {last}, and there are {events}.",
+        effect="Nothing was run on it, and neither database was changed.",
+        next_step="Put the log back from a copy; or take the ledgers in the databases as the truth with "
+        "'twinstep migrate --adopt' and a new --log.",
+    ),
     "T502": Message(
         condition="A newer Twinstep wrote event {version} of stream {stream} ({type}, schema version {schema}).",
         next_step="Update Twinstep to the version that wrote it.",

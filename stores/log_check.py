@@ -51,6 +51,8 @@ def check_log(store: EventStore) -> LogReport:
         # One after the other: what is made from a damaged log would only repeat its damage.
         problems = problems or list(_problems_of_positions(store, events))
         problems = problems or list(_problems_of_tables(store))
+        if not problems:
+            store.check()
     except LogDamaged as error:
         problems.append(error)
     return LogReport(log_id=log_id, streams=len(names), events=events, problems=tuple(problems))

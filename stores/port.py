@@ -66,6 +66,12 @@ class EventStore(Protocol):
     def rows(self, table: str) -> list[Row]:
         """All rows of a read table (`migration_history`, `migration_backups`, `migration_sync_status`), oldest first."""
 
+    def check(self) -> None:
+        """Return if what keeps the log is sound, and no event is missing between its first and its last.
+
+        Raises LogDamaged (T293, T507). What the events say of themselves is not looked at: that is the chain's.
+        """
+
     def rebuild_rows(self) -> None:
         """Drop the read tables' rows and make them again from the log."""
 

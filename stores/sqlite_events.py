@@ -14,15 +14,18 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..events.errors import LogDamaged
 from ..events.projections import ROW_TYPES, Row
 from ..events.types import Event, Recorded
 from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
 from .port import Clock, utc_now
 from .seam import AFTER_COMMIT, BEFORE_COMMIT, Probe, no_probe
+from .soundness import unsound
 from .sqlite_file import SQLiteLogFile, Synchronous
 from .sqlite_rows import (
     all_rows,
     bindable,
+    counted,
     head,
     insert_events,
     last_position,
@@ -169,6 +172,18 @@ class SQLiteEventStore:
             raise KeyError(table)
         with self._file.reading() as connection:
             return [] if connection is None else all_rows(connection, table)
+
+    def check(self) -> None:
+        """Raise LogDamaged where the file is not sound (T507), or lacks events between its first and its last (T293)."""
+        with self._file.reading() as connection:
+            if connection is None:
+                return
+            found = unsound(connection, "integrity_check")
+            if found:
+                raise LogDamaged("T507", path=self.location, problem=f"SQLite says: {found[0]}")
+            events, last = counted(connection)
+            if events != last:
+                raise LogDamaged("T293", location=self.location, events=events, last=last)
 
     def rebuild_rows(self) -> None:
         """Drop the read tables and make them again from the log, in one commit."""
