@@ -32,12 +32,13 @@ BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
 class Known:
     """What is known of one pair: the folder, the log, and each side that could be read.
 
-    `hashes` are those of a migration's events, first to last. `schemas` are those that were looked at just now, `baselines`
-    what they are held against.
+    `location` is where the log is, `log` its id. `hashes` are those of a migration's events, first to last. `schemas` are those
+    that were looked at just now, `baselines` what they are held against.
     """
 
     pair: str | None
     location: str
+    log: str
     has_folder: bool
     defined: Mapping[str, Defined]
     statuses: Mapping[str, Status]
@@ -110,7 +111,8 @@ def _events_that_the_log_lost(known: Known) -> Iterator[Conflict]:
     """Each ledger row says where the stream stood when it was written: a log that was cut off since is not there any more."""
     for side, whole in known.wholes.items():
         for migration, ledger in whole.ledgers.items():
-            hashes, runs = known.hashes.get(migration, ()), known.status(migration).known_runs
+            # What was adopted since is taken as the ledger says it, whatever the log had recorded of it before.
+            hashes, runs = known.hashes.get(migration, ()), _own_runs(known, migration)
             for row in ledger.rows:
                 if row.pair != known.pair or row.run not in runs or not row.stream_hash:
                     continue
@@ -119,6 +121,31 @@ def _events_that_the_log_lost(known: Known) -> Iterator[Conflict]:
                         "T258", kind="foreign_log", side=side, migration=migration, run=row.run, location=known.location
                     )
                     break
+
+
+def _rows_of_a_log_with_another_id(known: Known) -> Iterator[Conflict]:
+    """A log whose id was changed: it knows a run as its own, and the ledger says which log that run was begun in."""
+    for side, whole in known.wholes.items():
+        for migration, ledger in whole.ledgers.items():
+            runs = _own_runs(known, migration)
+            other = next((row for row in ledger.rows if row.run in runs and row.log not in ("", known.log)), None)
+            if other is not None and other.pair == known.pair:
+                yield Conflict(
+                    "T294",
+                    kind="foreign_log",
+                    side=side,
+                    migration=migration,
+                    run=other.run,
+                    location=known.location,
+                    log=known.log,
+                    other=other.log,
+                )
+
+
+def _own_runs(known: Known, migration: str) -> frozenset[str]:
+    """The runs that the log recorded itself."""
+    status = known.status(migration)
+    return status.known_runs - status.adopted_runs
 
 
 def _steps_that_a_ledger_lacks(known: Known) -> Iterator[Conflict]:
@@ -191,6 +218,7 @@ FINDERS: Final[Sequence[Finder]] = (
     _belongs_to_another_log,
     _rows_that_the_log_lacks,
     _events_that_the_log_lost,
+    _rows_of_a_log_with_another_id,
     _steps_that_a_ledger_lacks,
     _not_in_the_folder,
     _changed_since,

@@ -40,7 +40,7 @@ from .conflicts import BLOCKING, conflicts
 from .decide import Request
 from .definitions import Defined, MigrationSource
 from .driver import Driver, outcome_of
-from .keeping import create_backup, note_found, prune_backups, tidy, verify_backups
+from .keeping import create_backup, known_backups, note_found, prune_backups, tidy, verify_backups
 from .locks import coordinator_lock
 from .pair_log import note_conflicts, open_conflicts
 from .planning import due, order_of, planned
@@ -57,7 +57,7 @@ from .report import (
 )
 from .restoring import restore, take_in_restores
 from .session import Listener, Session, Settings, check_addresses, load, recorded_statuses, session, silent
-from .standing import status_report, sync_rows
+from .standing import needs_migration, status_report, sync_rows
 from .verifying import verify
 
 if TYPE_CHECKING:
@@ -127,19 +127,16 @@ class Coordinator:
         wrong with the input (T275), or with the log.
         """
         if at is None:
-            return self._status(with_schemas=True)
+            with self._reading() as opened:
+                return status_report(opened, opened.known(with_remote=self._settings.remote_role != "skip", with_schemas=True))
         moment(at)  # refused before anything is opened
         with self._reading(needs_folder=False) as opened:
             return status_at(opened, at)
 
     def needs_migration(self) -> bool:
         """Whether anything is pending or in flight. No schema is looked at for that."""
-        return self._status(with_schemas=False).needs_migration
-
-    def _status(self, *, with_schemas: bool) -> StatusReport:
         with self._reading() as opened:
-            known = opened.known(with_remote=self._settings.remote_role != "skip", with_schemas=with_schemas)
-            return status_report(opened, known)
+            return needs_migration(opened, opened.known(with_remote=self._settings.remote_role != "skip"))
 
     def plan(self, *, to: str | None = None) -> tuple[PlannedMigration, ...]:
         """What `migrate` would do, in order, with the statements."""
@@ -165,8 +162,7 @@ class Coordinator:
     def backups(self) -> tuple[BackupRow, ...]:
         """The backups of this pair's local database that the log knows, oldest first."""
         with self._reading(needs_folder=False) as opened:
-            rows = opened.store.rows(BackupRow.TABLE)
-            return tuple(row for row in rows if isinstance(row, BackupRow) and row.pair == opened.pair)
+            return tuple(known_backups(opened).values())
 
     def quarantine(self) -> tuple[Quarantined, ...]:
         """The rows of the local database that were ever set aside, oldest first; `put_back_at` tells which are back.
@@ -179,7 +175,7 @@ class Coordinator:
             return opened.targets["local"].quarantined() if "local" in opened.targets else ()
 
     def sync_status(self) -> tuple[SyncRow, ...]:
-        """How each side stands, per migration: the log's own read table."""
+        """How each side stands, per migration: what the log's read table has."""
         with self._reading(needs_folder=False) as opened:
             return sync_rows(opened)
 
@@ -253,7 +249,8 @@ class Coordinator:
         """
         try:
             with self._writing("verify", new_ones=False) as opened:
-                return verify(opened, id=id, accept=accept)
+                report = verify(opened, id=id, accept=accept)
+                return evolve(report, findings=(*opened.findings, *report.findings))
         except TwinstepError as error:
             return VerifyReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
@@ -297,6 +294,7 @@ class Coordinator:
         """Put rows back that were set aside: those of these ids, or all. Those that cannot go back yet stay, and are named."""
         try:
             with self._writing("restore from quarantine", needs_folder=False) as opened:
+                _refuse_another_log(opened)
                 return restore_quarantined(opened, ids)
         except TwinstepError as error:
             return QuarantineReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
@@ -411,7 +409,8 @@ class Coordinator:
         try:
             with self._writing(doing, needs_folder=needs_folder, adopt=adopt, to=to, new_ones=new_ones) as opened:
                 report = work(opened)
-                return evolve(report, findings=(*report.findings, *tidy(opened, self._settings.keep_days)))
+                kept = tidy(opened, self._settings.keep_days)
+                return evolve(report, findings=(*opened.findings, *report.findings, *kept))
         except TwinstepError as error:
             return Report(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
@@ -421,8 +420,10 @@ class Coordinator:
             if self._settings.local is None:
                 raise Blocked("T280")
             with self._writing(doing, needs_folder=False) as opened:
+                _refuse_another_log(opened)
                 note_found(opened)
-                return work(opened)
+                report = work(opened)
+                return evolve(report, findings=(*opened.findings, *report.findings))
         except TwinstepError as error:
             return BackupReport(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
 
@@ -445,6 +446,7 @@ class Coordinator:
         check_addresses(settings)
         lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
         with lock, session(settings, defined, writes=True, adopt=adopt, doing=doing) as opened:
+            opened.mend_read_tables()
             take_in_restores(opened)
             take_in_put_back(opened)
             yield opened
@@ -468,6 +470,16 @@ class Coordinator:
 
     def _reading(self, *, needs_folder: bool = True) -> AbstractContextManager[Session]:
         return session(self._settings, self._defined(needs_folder=needs_folder), writes=False)
+
+
+def _refuse_another_log(opened: Session) -> None:
+    """Raise the Conflict where the local database does not belong to this log, or the log has lost what the ledger holds.
+
+    What is done to a backup or to the quarantine concerns no migration, and is left alone by all other conflicts.
+    """
+    for conflict in conflicts(opened.known(with_remote=False)):
+        if conflict.kind == "foreign_log" and conflict.code != "T288":
+            raise conflict
 
 
 def _worth_saying(opened: Session, found: Sequence[Conflict]) -> Iterator[str]:

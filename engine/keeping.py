@@ -34,8 +34,7 @@ def backups_of(opened: Session) -> Backups:
 
 def known_backups(opened: Session) -> dict[str, BackupRow]:
     """All backups of this pair that the log tells of, by id, oldest first; also those that were deleted."""
-    rows = opened.store.rows(BackupRow.TABLE)
-    return {row.backup_id: row for row in rows if isinstance(row, BackupRow) and row.pair == opened.pair}
+    return {row.backup_id: row for row in opened.rows() if isinstance(row, BackupRow)}
 
 
 def described(row: BackupRow) -> dict[str, Json]:

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field, frozen
 
 from ..events.chain import check_stream
-from ..events.errors import Blocked, ConfigurationError, InDoubt, TwinstepError, Unreachable
+from ..events.codec import decode
+from ..events.errors import Blocked, ConfigurationError, InDoubt, LogDamaged, TwinstepError, Unreachable
 from ..events.fold import Status, fold
+from ..events.projections import ROW_TYPES, Row, rebuild
 from ..events.types import Recorded
 from ..migrations.catalogue import Schema
 from ..migrations.definition import SideName
@@ -100,7 +104,7 @@ class Settings:
 
 @define(kw_only=True)
 class Session:
-    """What one call holds open."""
+    """What one call holds open. `findings` are what was noticed on opening, for the call's report."""
 
     settings: Settings
     store: EventStore
@@ -112,6 +116,7 @@ class Session:
     has_folder: bool = True
     writes: bool = False
     problems: dict[SideName, TwinstepError] = field(factory=dict)
+    findings: list[str] = field(factory=list)
 
     def stream(self, migration: str) -> str:
         """The name of the migration's stream on this pair."""
@@ -129,10 +134,41 @@ class Session:
         """The events of the pair's own stream. Raises LogDamaged (T501)."""
         return [] if self.pair is None else _whole(self.store.read(self.pair))
 
+    def rows(self) -> list[Row]:
+        """The rows of the read tables that the events of this pair make, in the order in which they first appeared.
+
+        What is decided is decided by these: the tables themselves are for others to read, and anybody can write to them.
+        """
+        records = (*chain.from_iterable(self.histories().values()), *self.of_the_pair())
+        return list(rebuild(sorted(records, key=attrgetter("position"))).values())
+
+    def mend_read_tables(self) -> None:
+        """Make the read tables again where this pair's rows are not what the events say, and say so in `findings`."""
+        if self.pair is None:
+            return
+        wanted = self.rows()
+        for table, kind in ROW_TYPES.items():
+            try:
+                found = [row for row in self.store.rows(table) if row.pair == self.pair]
+            except LogDamaged:  # the events are sound: somebody has changed the table itself
+                found = None
+            if found != [row for row in wanted if isinstance(row, kind)]:
+                self.store.rebuild_rows()
+                self.findings.append(
+                    "the read tables were not what the log says, and were made again; where nobody has edited them, and no "
+                    "other version of Twinstep was at work, the log may have lost its last events"
+                )
+                return
+
     def check_chains(self) -> None:
-        """Promise 1: on a log that is not what was written, nothing is done. Raises LogDamaged (T501)."""
+        """Promise 1: on a log that is not what was written, nothing is done.
+
+        Raises LogDamaged: T501, and T502 where a newer program wrote an event of the pair's own. Those of the migrations are
+        read by whoever folds them.
+        """
         self.histories()
-        self.of_the_pair()
+        for record in self.of_the_pair():
+            decode(record)
 
     def known(self, *, with_remote: bool = True, with_schemas: bool = False) -> Known:
         """Everything that can be read of this pair now. A side that cannot is left out, and why is in `problems`.
@@ -154,6 +190,7 @@ class Session:
         return Known(
             pair=self.pair,
             location=self.store.location,
+            log=self.store.log_id,
             has_folder=self.has_folder,
             defined=self.defined,
             statuses=statuses,

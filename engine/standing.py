@@ -21,9 +21,13 @@ from .session import Session
 
 
 def sync_rows(opened: Session) -> tuple[SyncRow, ...]:
-    """The read table's rows of this pair."""
-    rows = opened.store.rows(SyncRow.TABLE)
-    return tuple(row for row in rows if isinstance(row, SyncRow) and row.pair == opened.pair)
+    """How each migration of this pair stands on each side, by the log's events."""
+    return tuple(row for row in opened.rows() if isinstance(row, SyncRow))
+
+
+def needs_migration(opened: Session, known: Known) -> bool:
+    """Whether anything is pending or in flight."""
+    return any(status.in_flight for status in known.statuses.values()) or bool(due(opened, known, to=None, skip_remote=False))
 
 
 def status_report(opened: Session, known: Known) -> StatusReport:

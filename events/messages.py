@@ -305,7 +305,8 @@ MESSAGES: dict[str, Message] = {
     "T509": Message(
         condition="The read table {table} is not what the log says: {problem}.",
         effect="The log itself is not touched by this, and neither is a database.",
-        next_step="Drop that table with any SQL tool; the next run makes it again from the log.",
+        next_step="The next 'twinstep migrate' makes it again from the log; nothing is decided by it. Where nobody edited it, "
+        "the log may have lost its last events.",
     ),
     # T13x: the embedded PostgreSQL
     "T131": Message(
@@ -663,6 +664,12 @@ MESSAGES: dict[str, Message] = {
     "T258": Message(
         condition="The log at {location} has lost events: the {side} ledger holds a step of run {run} of {migration} "
         "that was made after them.",
+        next_step="Put the log back from a copy; or, where there is none, take the ledgers as the truth with "
+        "'twinstep migrate --adopt'.",
+    ),
+    "T294": Message(
+        condition="The log at {location} has the id {log}, and the {side} ledger holds run {run} of {migration} as one of the "
+        "log {other}.",
         next_step="Put the log back from a copy; or, where there is none, take the ledgers as the truth with "
         "'twinstep migrate --adopt'.",
     ),
