@@ -110,12 +110,13 @@ def is_there(driver: sqlite3.Connection) -> bool:
 
 
 def sign(driver: sqlite3.Connection, *, migration: str, run_id: str) -> dict[str, int]:
-    """Write the run into the rows that its steps have just set aside; how many there are, per table."""
+    """Write the run into the rows that its steps have just set aside; how many these are, per table."""
     if not is_there(driver):
         return {}
+    query = f"SELECT table_name, count(*) FROM main.{TABLE} WHERE run = '' GROUP BY table_name ORDER BY table_name"
+    counts = {str(table): int(count) for table, count in driver.execute(query).fetchall()}
     driver.execute(f"UPDATE main.{TABLE} SET migration = ?, run = ? WHERE run = ''", (migration, run_id))
-    query = f"SELECT table_name, count(*) FROM main.{TABLE} WHERE run = ? GROUP BY table_name ORDER BY table_name"
-    return {str(table): int(count) for table, count in driver.execute(query, (run_id,)).fetchall()}
+    return counts
 
 
 def read_quarantined(driver: sqlite3.Connection) -> tuple[Quarantined, ...]:

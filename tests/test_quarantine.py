@@ -159,6 +159,7 @@ def test_a_migration_that_is_refused_later_leaves_nothing_in_quarantine(file: Pa
 
     report = coordinator(file, Migration(id="0001_keys", local=Side(up=add_keys, down=drop_keys, check=check))).migrate()
     assert (report.outcome, report.error and report.error.code) == ("rolled_back", "T332")
+    assert report.runs[-1].findings == (), "what the change set aside is not said of going back"
     assert world(file) == before
     assert [each for each in coordinator(file).quarantine() if each.put_back_at is None] == []
 
