@@ -5,7 +5,6 @@ Read next: `target.py` (what is promised), `memory_target.py`.
 
 from __future__ import annotations
 
-import copy
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,7 +25,7 @@ class MemoryBackups:
     def make(self) -> Mapping[str, Json]:
         """Keep a copy of the contents."""
         name = uuid.uuid4().hex
-        self._database.backups[name] = copy.deepcopy(self._database.contents)
+        self._database.backups[name] = self._database.contents.copied()
         self._probe("backup:renamed")
         return _described(name, self._database.backups[name])
 

@@ -31,12 +31,14 @@ from .functions import said_by
 from .kept import ROWS, TABLE, Kept
 from .ledger import DECLARED, DONE, HEAD, KEY, OBJECTS, OPEN, LedgerRow, SideLedger
 from .measuring import Round
+from .memory_quarantine import Quarantine, Returning, put_rows_back, put_the_rest_back, sign
 from .quarantined import PutBack, Quarantined
 from .restored import explained, ledger_after
+from .row_values import to_json
 from .schema_comparison import differences_of
 from .script import CallableStep, Unit
 from .sql import Statement
-from .steps import ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
+from .steps import ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, stamp, units_to_undo, up_row
 from .target import Comparison, Head, Timing, Undone, Whole
 from .work import Limits, Order, RestoreOrder, SideWork
 
@@ -50,6 +52,18 @@ class Contents:
     user_version: int = 0
     ledger: list[LedgerRow] = field(factory=list)
     kept: list[tuple[str, Kept, dict[str, Json]]] = field(factory=list)
+    quarantine: Quarantine = field(factory=Quarantine)
+
+    def copied(self) -> Contents:
+        """An independent copy. What can be changed in place is copied; rows of the ledger and objects cannot be."""
+        return evolve(
+            self,
+            tables=copy.deepcopy(self.tables),
+            objects=dict(self.objects),
+            ledger=list(self.ledger),
+            kept=list(self.kept),
+            quarantine=evolve(self.quarantine, rows=list(self.quarantine.rows)),
+        )
 
     def digest_of(self, table: str) -> str:
         """A digest of a table's rows, in no order."""
@@ -204,7 +218,7 @@ class MemoryTarget:
         contents = self._reach()
         name = uuid.uuid4().hex
         self._backed_up = self._held
-        self._database.backups[name] = copy.deepcopy(contents)
+        self._database.backups[name] = contents.copied()
         self._probe("backup:renamed")
         return {"id": name, "bytes": len(repr(contents)), "sha256": contents.digest(), "verified": True}
 
@@ -212,14 +226,15 @@ class MemoryTarget:
         """Run the units that are due, each with its ledger row."""
         self.hold()
         before = self._catalogue()
+        set_aside: Mapping[str, int] = {}
         for due in due_units(order, self.ledger(order.migration)):
             if due.unit.kind == "single":
                 self._run_single(order, due.step, due.unit)
             else:
-                self._run_group(order, due.step, due.unit)
+                set_aside = self._run_group(order, due.step, due.unit)
         changes = before.changes_to(self._catalogue())
         self.release_after_local()
-        return changes
+        return evolve(changes, rows_quarantined=set_aside)
 
     def confirm(self, order: Order, by: str) -> None:
         """Add the confirmation row."""
@@ -256,7 +271,7 @@ class MemoryTarget:
         replaced = self.back_up(order) if others_wrote and self._backed_up != self._held else None
         undone = Undone(others_wrote=others_wrote, found=found if others_wrote else None, replaced=replaced)
         for step in steps:
-            self._undo_step(order, step, undone)
+            undone = self._undo_step(order, step, undone) or undone
         return evolve(undone, after=self.look(order.work, content=True))
 
     def kept(self, run: str) -> tuple[Kept, ...]:
@@ -264,18 +279,27 @@ class MemoryTarget:
         return tuple(kept for whose, kept, _ in self._reach().kept if whose == run)
 
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """Nothing: a database in memory has no keys that could refuse a row."""
-        return ()
+        """What its steps have set aside."""
+        return tuple(self._reach().quarantine.rows)
 
     def put_back(self, ids: Collection[int], by: str) -> PutBack:
-        """Nothing lies there that could be put back."""
-        raise AssertionError("a database in memory has no quarantine")
+        """In one transaction of its own."""
+        self.hold()
+        put: list[PutBack] = []
+
+        def work(contents: Contents) -> None:
+            wanted = [each for each in reversed(contents.quarantine.rows) if each.id in ids and each.put_back_at is None]
+            put.append(put_rows_back(contents, wanted, by=by, at=stamp()))
+
+        self._transaction("quarantine", work)
+        self.release_after_local()
+        return put[0]
 
     def verify(self, work: SideWork, *, integrity: bool = True) -> tuple[str, ...]:
         """Call the migration's own check on the contents."""
         contents = self._reach()
         if work.check is not None:
-            return said_by(_call(work.check, copy.deepcopy(contents), work, "T332", self._side))
+            return said_by(_call(work.check, contents.copied(), work, "T332", self._side))
         return ()
 
     def compare(self, works: Sequence[SideWork]) -> Comparison:
@@ -311,16 +335,17 @@ class MemoryTarget:
     def restore(self, order: RestoreOrder) -> None:
         """Put a backup's contents in place of ours, with our ledger carried over; ours are kept as a backup."""
         self.hold()
-        image = copy.deepcopy(self._database.kept(order.backup))
+        image = self._database.kept(order.backup).copied()
         now = self._reach()
         if not order.discard_writes and not explained(image.look().to_text(), now.look().to_text(), order.ours):
             raise Blocked("T282", backup=order.id)
-        self._database.backups[order.replaced] = copy.deepcopy(now)
+        self._database.backups[order.replaced] = now.copied()
         self._probe("backup:renamed")
 
         def work(contents: Contents) -> None:
             image.ledger = ledger_after(contents.ledger, image.ledger, order, image.look().to_text())
             contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
+            contents.quarantine = image.quarantine
             contents.ledger = image.ledger
 
         self._transaction("restore", work)
@@ -353,7 +378,7 @@ class MemoryTarget:
 
     def _transaction(self, name: str, work: Callable[[Contents], None]) -> None:
         """Run on a copy and put the copy in place: what fails before that leaves nothing behind."""
-        contents = copy.deepcopy(self._reach())
+        contents = self._reach().copied()
         work(contents)
         self._probe(f"{self._side}:{name}:before-commit")
         self.check_held()
@@ -364,10 +389,14 @@ class MemoryTarget:
         self._ours = {self._held}
         self._probe(f"{self._side}:{name}:after-commit")
 
-    def _run_group(self, order: Order, step: int, unit: Unit) -> None:
+    def _run_group(self, order: Order, step: int, unit: Unit) -> Mapping[str, int]:
+        """Run the group; how many rows of which table it set aside."""
+        aside: dict[str, int] = {}
+
         def work(contents: Contents) -> None:
             version, objects = contents.user_version, dict(contents.objects)
             _run(unit.up, contents, order, "T331", self._side)
+            aside.update(sign(contents.quarantine, migration=order.migration, run=order.run))
             if self._side == "local":
                 _refuse_losses(self._reach(), contents, order, unit)
             if order.work.limits.user_version_to is not None and self._side == "local":
@@ -379,6 +408,7 @@ class MemoryTarget:
             _put(contents, up_row(order, step, before=before, content=content))
 
         self._transaction("group", work)
+        return aside
 
     def _run_single(self, order: Order, step: int, unit: Unit) -> None:
         """Open row, statement, done row: three commits, and the statement itself can be cut off half-way."""
@@ -409,8 +439,9 @@ class MemoryTarget:
         self._transaction("single", whole)
         self._transaction("done", done)
 
-    def _undo_step(self, order: Order, step: ToUndo, undone: Undone | None) -> None:
-        unit = step.unit
+    def _undo_step(self, order: Order, step: ToUndo, undone: Undone | None) -> Undone | None:
+        """Take one step back in a transaction with its row; locally `undone`, with what there is to tell of the quarantine."""
+        unit, told = step.unit, [undone]
 
         def work(contents: Contents) -> None:
             if unit.kind == "single" and unit.down is None:
@@ -422,16 +453,30 @@ class MemoryTarget:
                 raise Refused("T337", migration=order.migration, step=step.row.step, side=self._side)
             else:
                 tables = copy.deepcopy(contents.tables)
-                _run(unit.down, contents, order, "T338", self._side)
+                left = self._run_down(order, unit, contents)
                 if self._side == "remote":
                     _keep(contents, tables, order.run)
+                elif undone is not None:
+                    told[0] = evolve(undone, findings=left)
             if undone is None:
                 _put(contents, down_row(order, step.row))
                 return
             self._version_back(contents, step.row, undone.found)
-            _put(contents, down_row(order, step.row, undo=undone.to_json(), after=contents.look()))
+            assert told[0] is not None
+            _put(contents, down_row(order, step.row, undo=told[0].to_json(), after=contents.look()))
 
         self._transaction("undo", work)
+        return told[0]
+
+    def _run_down(self, order: Order, unit: Unit, contents: Contents) -> tuple[str, ...]:
+        """Run the down, and put back what the undone runs had set aside; what stays aside, in sentences."""
+        at, quarantine = stamp(), contents.quarantine
+        quarantine.returning = Returning(runs=frozenset(order.undoes), by=order.run, at=at)
+        _run(unit.down or (), contents, order, "T338", self._side)
+        quarantine.returning = None
+        own = sign(quarantine, migration=order.migration, run=order.run)
+        aside = tuple(f"going back set {count} rows of {table} aside: they refer to nothing" for table, count in own.items())
+        return aside + put_the_rest_back(contents, order.undoes, by=order.run, at=at)
 
     def _version_back(self, contents: Contents, row: LedgerRow, found: Fingerprint | None) -> None:
         changed = Fingerprint.from_text(row.content)
@@ -452,13 +497,14 @@ class MemoryTarget:
             raise Refused("T336", migration=order.migration)
         if order.backup is None:
             raise Refused("T337", migration=order.migration, step=steps[0].row.step, side=self._side)
-        image = copy.deepcopy(self._database.backups[str(order.backup["id"])])
+        image = self._database.backups[str(order.backup["id"])].copied()
 
         def work(contents: Contents) -> None:
             undo = Undone(how="restore").to_json()
             after = image.look()
             ledger = [*contents.ledger, *(down_row(order, step.row, undo=undo, after=after) for step in steps)]
             contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
+            contents.quarantine = image.quarantine
             contents.ledger = ledger
 
         self._transaction("restore", work)
@@ -490,7 +536,8 @@ def _lost_rows(before: Mapping[str, Mapping[str, Json]], now: Contents, limits: 
     removable, changeable = set(map(folded, limits.rows_removed)), set(map(folded, limits.columns_changed))
     for table, rows in before.items():
         after = now.tables.get(table, {})
-        gone = [key for key in rows if key not in after]
+        aside = {each.row_key for each in now.quarantine.rows if each.table == table and each.put_back_at is None}
+        gone = [key for key in rows if key not in after and to_json(("key",), (key,)) not in aside]
         if gone and folded(table) not in removable:
             sentence = f"{table} had {len(rows)} rows, would have {len(after)}; {len(gone)} of them are not there any more"
             yield Loss(sentence=f"{sentence}: {examples(gone[:5], len(gone))}", key="rows_removed", value=table, rows=True)

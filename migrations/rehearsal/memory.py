@@ -5,7 +5,6 @@ Read next: `on_a_copy.py`.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 
@@ -38,7 +37,7 @@ class MemoryRehearser:
             raise Unreachable("T221", url=f"the {self._side} database in memory", problem="it is switched off")
         if self._side == "remote":  # locally, a copy can be made beside whoever writes
             self._wait_for_others()
-        database = evolve(self._database, contents=copy.deepcopy(self._database.contents), locked_by=None, backups={})
+        database = evolve(self._database, contents=self._database.contents.copied(), locked_by=None, backups={})
         target = MemoryTarget(self._side, database, probe=self._probe)
         try:
             told, held = rehearse_on(_Copy(target, database), self._side, parts)
