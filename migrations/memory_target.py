@@ -42,6 +42,9 @@ from .steps import ToUndo, confirm_row, down_row, due_units, head_row, refuse_if
 from .target import Comparison, Head, Timing, Undone, Whole
 from .work import Limits, Order, RestoreOrder, SideWork
 
+# In `before` of a statement that drops: how what it drops was made.
+DEFINITION = "definition"
+
 
 @define(kw_only=True)
 class Contents:
@@ -417,11 +420,13 @@ class MemoryTarget:
 
         def open_row(contents: Contents) -> None:
             self._ensure_head(contents, order)
-            existed = _named(statement.text) in contents.objects
+            name = _named(statement.text)
+            found = contents.objects.get(name)
+            before: dict[str, Json] = {"existed": found is not None, OBJECTS: [name]}
+            if found is not None and _drops(statement):
+                before[DEFINITION] = found.definition
             if not any(row.run == order.run and row.step == step for row in contents.ledger):
-                contents.ledger.append(
-                    up_row(order, step, state=OPEN, before={"existed": existed, OBJECTS: [_named(statement.text)]})
-                )
+                contents.ledger.append(up_row(order, step, state=OPEN, before=before))
 
         def half(contents: Contents) -> None:
             _execute(statement.text, contents, valid=False)
@@ -447,8 +452,7 @@ class MemoryTarget:
             if unit.kind == "single" and unit.down is None:
                 (statement,) = unit.up
                 assert isinstance(statement, Statement)
-                if not json.loads(step.row.before)["existed"]:
-                    contents.objects.pop(_named(statement.text), None)
+                _undo_single(statement, contents, json.loads(step.row.before))
             elif unit.down is None:
                 raise Refused("T337", migration=order.migration, step=step.row.step, side=self._side)
             else:
@@ -626,6 +630,19 @@ def _named(text: str) -> str:
     return f"{words[1].lower()} {words[2]}"
 
 
+def _drops(statement: Statement) -> bool:
+    return statement.text.split()[0].upper() == "DROP"
+
+
+def _undo_single(statement: Statement, contents: Contents, before: Mapping[str, Json]) -> None:
+    """What was built is dropped, and what was dropped is built again; what was there before, or was not, is let be."""
+    name = _named(statement.text)
+    if _drops(statement) and DEFINITION in before:
+        _execute(str(before[DEFINITION]), contents, valid=True)
+    elif not _drops(statement) and not before["existed"]:
+        contents.objects.pop(name, None)
+
+
 def _execute(text: str, contents: Contents, *, valid: bool) -> None:
     words = text.split()
     key = _named(text) if len(words) > 2 else ""
@@ -633,6 +650,8 @@ def _execute(text: str, contents: Contents, *, valid: bool) -> None:
     match words[0].upper() if key else "":
         case "CREATE":
             contents.objects[key] = CatalogueObject(kind=kind, name=name, definition=text, valid=valid)
+        case "DROP" if not valid and key in contents.objects:
+            contents.objects[key] = evolve(contents.objects[key], valid=False)
         case "DROP":
             contents.objects.pop(key, None)
         case _:

@@ -1,231 +1,23 @@
-"""Crash schedules in memory: every run is killed at every crossing, and again while it recovers, and must end legally.
-
-A *world* is two databases and a log. A *scenario* says how the world begins, what is called, and what it may end as. A
-*schedule* is the crossings at which the successive calls are killed. Schedules form a tree, walked depth first: the world
-as the first crash left it is kept, and every second crash begins from a copy of it. Nothing is left out or merged.
-
-What must hold at every end: the log rests, its chain and its read tables hold, the ledgers say what the log says, and each
-database equals, row for row, the one legal outcome.
-"""
+"""The runs that are killed anywhere in memory, by kind, and what each may end as. How they are walked: `worlds.py`."""
 
 from __future__ import annotations
 
-import copy
-import itertools
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve
+from worlds import ID, NOW, Scenario, World
 
 from twinstep.engine.backup_report import BackupReport
 from twinstep.engine.coordinator import Coordinator
+from twinstep.engine.quarantining import QuarantineReport
 from twinstep.engine.report import Report, VerifyReport
-from twinstep.events.fold import fold
 from twinstep.events.lifecycle import State
 from twinstep.migrations.catalogue import CatalogueObject
 from twinstep.migrations.definition import Migration, Side
+from twinstep.migrations.memory_quarantine import set_aside, take_in
 from twinstep.migrations.memory_target import Contents, MemoryDatabase
-from twinstep.stores.log_check import check_log
 from twinstep.stores.memory import MemoryEventStore
-
-ID = "0001_change"
-
-
-class Crash(BaseException):
-    """The process is dead. Not an Exception: nothing may catch it."""
-
-
-class Killer:
-    """A probe that kills at the crossing of that number, counted from 0, and remembers what it passed."""
-
-    def __init__(self, at: int | None) -> None:
-        self.at = at
-        self.passed: list[str] = []
-
-    def __call__(self, crossing: str) -> None:
-        self.passed.append(crossing)
-        if self.at is not None and len(self.passed) > self.at:
-            raise Crash(crossing)
-
-
-@define(kw_only=True)
-class World:
-    """Two databases and a log."""
-
-    local: MemoryDatabase = field(factory=MemoryDatabase)
-    remote: MemoryDatabase = field(factory=MemoryDatabase)
-    log: MemoryEventStore = field(factory=MemoryEventStore)
-
-    def copied(self) -> World:
-        """An independent copy, as a dead process left it."""
-        copied = World(local=copy.deepcopy(self.local), remote=copy.deepcopy(self.remote), log=copy_of(self.log))
-        copied.local.crashed()
-        copied.remote.crashed()
-        return copied
-
-
-def copy_of(log: MemoryEventStore) -> MemoryEventStore:
-    """The log with everything that was appended."""
-    copied = copy.copy(log)
-    for name, value in vars(log).items():
-        if isinstance(value, dict | list | set):
-            setattr(copied, name, copy.copy(value) if not isinstance(value, dict) else {k: _own(v) for k, v in value.items()})
-    return copied
-
-
-def _own(value: object) -> object:
-    return copy.copy(value) if isinstance(value, list | dict | set) else value
-
-
-Call = Callable[[Coordinator], object]
-
-
-@frozen(kw_only=True)
-class Scenario:
-    """How a world begins, what is called in it, and which of the two outcomes is legal."""
-
-    name: str
-    migration: Migration
-    call: Call = lambda coordinator: coordinator.migrate()
-    begin: Callable[[Contents, Contents], None] = lambda local, remote: None
-    before: tuple[Call, ...] = ()
-    ends: State = State.VERIFIED
-    local: bool = True
-    remote: bool = True
-    options: dict[str, object] = field(factory=dict)
-    stands: frozenset[str] | None = None
-    earlier: tuple[Migration, ...] = ()
-    # The crossing at which the last call before is killed; the call with which a person goes on, where it is another one.
-    dies_at: str = ""
-    goes_on_with: Call | None = None
-
-
-def coordinator(scenario: Scenario, world: World, state_dir: Path, probe: Callable[[str], None]) -> Coordinator:
-    """A fresh process on the world."""
-    world.log._probe = probe
-    return Coordinator(
-        local=world.local if scenario.local else None,
-        remote=world.remote if scenario.remote else None,
-        migrations=[*scenario.earlier, scenario.migration],
-        log=world.log,
-        state_dir=state_dir,
-        probe=probe,
-        retry_for_seconds=0.0,
-        **scenario.options,
-    )
-
-
-def made(scenario: Scenario, state_dir: Path) -> World:
-    """The world as it is when the call to be killed is made."""
-    world = World()
-    for contents in (world.local.contents, world.remote.contents):
-        contents.tables["items"] = {"a": 1, "b": 2}
-        contents.user_version = 11
-    scenario.begin(world.local.contents, world.remote.contents)
-    *calls, last = scenario.before or (lambda coordinator: None,)
-    for call in calls:
-        call(coordinator(scenario, world, state_dir, lambda crossing: None))
-
-    def dying(crossing: str) -> None:
-        if crossing == scenario.dies_at:
-            raise Crash(crossing)
-
-    try:
-        last(coordinator(scenario, world, state_dir, dying))
-    except Crash:
-        return world.copied()
-    assert not scenario.dies_at, f"never came to {scenario.dies_at}"
-    return world
-
-
-@frozen(kw_only=True)
-class Outcome:
-    """What both databases hold, apart from the ledger."""
-
-    local: str
-    remote: str
-
-    @classmethod
-    def of(cls, world: World) -> Outcome:
-        return cls(local=_shape(world.local.contents), remote=_shape(world.remote.contents))
-
-
-def _shape(contents: Contents) -> str:
-    objects = sorted((key, found.definition, found.valid) for key, found in contents.objects.items())
-    return repr((sorted(contents.tables.items()), objects, contents.user_version))
-
-
-def expected(scenario: Scenario, state_dir: Path) -> Outcome:
-    """The outcome of the same call where nothing is killed."""
-    world = made(scenario, state_dir)
-    scenario.call(coordinator(scenario, world, state_dir, lambda crossing: None))
-    _finish(scenario, world, state_dir)
-    return Outcome.of(world)
-
-
-def walk(scenario: Scenario, state_dir: Path, *, crashes: int, every: int = 1) -> Counter[int]:
-    """Run all schedules of up to `crashes` crashes; how many there were of each length. Raises AssertionError at the first
-    that ends illegally. With `every` above 1 only each so-many-th crossing of the last crash is taken."""
-    legal = expected(scenario, state_dir)
-    counted: Counter[int] = Counter()
-    for schedule, world in _worlds(scenario, made(scenario, state_dir), state_dir, (), crashes, every):
-        counted[len(schedule)] += 1
-        _finish(scenario, world, state_dir)
-        try:
-            check_end(scenario, world, legal)
-        except Exception as error:
-            raise AssertionError(f"{scenario.name}: killed at {' then '.join(schedule)}: {error!r}") from error
-    return counted
-
-
-def _worlds(
-    scenario: Scenario, world: World, state_dir: Path, schedule: tuple[str, ...], left: int, every: int
-) -> Iterator[tuple[tuple[str, ...], World]]:
-    """Each world that a schedule leads to, as the last crash left it."""
-    if left == 0:
-        return
-    for at in itertools.count(0, every if left == 1 else 1):
-        crashed = world.copied()
-        killer = Killer(at)
-        try:
-            scenario.call(coordinator(scenario, crashed, state_dir, killer))
-        except Crash as crash:
-            longer = (*schedule, str(crash))
-            yield longer, crashed.copied()
-            yield from _worlds(scenario, crashed.copied(), state_dir, longer, left - 1, every)
-        else:
-            return
-
-
-def _finish(scenario: Scenario, world: World, state_dir: Path) -> None:
-    """Run again, as a person would: the same call, until nothing is in flight."""
-    calls = (scenario.goes_on_with or scenario.call, lambda coordinator: coordinator.resume())
-    for call in calls:
-        call(coordinator(scenario, world, state_dir, lambda crossing: None))
-
-
-def check_end(scenario: Scenario, world: World, legal: Outcome) -> None:
-    """Everything that must hold when nothing is left to do."""
-    (stream,) = (name for name in world.log.streams() if name.endswith(ID))
-    status = fold(world.log.read(stream))
-    assert status.state is scenario.ends, status.state
-    assert Outcome.of(world) == legal, (Outcome.of(world), legal)
-    assert check_log(world.log).sound
-    for database, by in ((world.local, status.local_by), (world.remote, status.remote_by)):
-        rows = [row for row in database.contents.ledger if row.migration == ID]
-        assert len({(row.direction, row.step, row.run, row.undoes) for row in rows}) == len(rows), "a ledger row twice"
-        assert (by is not None) == _stands(database), "the log and a ledger disagree"
-    assert world.local.locked_by is None
-    assert world.remote.locked_by is None
-
-
-def _stands(database: MemoryDatabase) -> bool:
-    from twinstep.migrations.ledger import SideLedger
-
-    return SideLedger(rows=tuple(row for row in database.contents.ledger if row.migration == ID)).applied_by() is not None
-
 
 # What migrations do, so that doing it twice, or half, shows in the rows.
 
@@ -245,6 +37,7 @@ def refuse(contents: Contents) -> None:
 
 
 INDEX = "CREATE INDEX CONCURRENTLY items_index ON items (key)"
+NEXT = "-- twinstep: group"
 LEFT_BEHIND = "CREATE TABLE left_behind"
 LOCAL = Side(up=add(10), down=add(-10))
 REMOTE = Side(up=(add(100), INDEX), down=add(-100))
@@ -260,11 +53,15 @@ def _applied_by_another_device(local: Contents, remote: Contents) -> None:
     other.contents.tables["items"] = {"a": 1, "b": 2}
     shared = MemoryDatabase(contents=remote)
     with tempfile.TemporaryDirectory() as state_dir:
-        device = Coordinator(local=other, remote=shared, migrations=[_migration()], log=MemoryEventStore(), state_dir=state_dir)
+        log = MemoryEventStore(clock=lambda: NOW)
+        device = Coordinator(local=other, remote=shared, migrations=[_migration()], log=log, state_dir=state_dir)
         report = device.migrate()
     assert report.outcome == "verified", report
-    made_by_other = shared.contents
-    remote.tables, remote.objects, remote.ledger = made_by_other.tables, made_by_other.objects, made_by_other.ledger
+    _become(remote, shared.contents)
+
+
+def _become(contents: Contents, other: Contents) -> None:
+    contents.tables, contents.objects, contents.ledger = other.tables, other.objects, other.ledger
 
 
 def make(name: str) -> Callable[[Contents], None]:
@@ -354,103 +151,529 @@ def _back_and_accept(coordinator: Coordinator) -> VerifyReport:
     return coordinator.verify(accept=True)
 
 
+def _all_groups(*last: object, **sides: object) -> Migration:
+    """A remote of three groups and two builds; `last` is what the third group does besides."""
+    up = (add(100), INDEX, add(1000), "CREATE INDEX CONCURRENTLY other_index ON items (key)", add(10000), *last)
+    down = (add(-10000), NEXT, add(-1000), NEXT, add(-100))
+    return _migration(remote=Side(up=up, down=down, **sides))  # type: ignore[arg-type]
+
+
+def _index_is_there(local: Contents, remote: Contents) -> None:
+    remote.objects["index items_index"] = CatalogueObject(kind="index", name="items_index", definition=INDEX)
+
+
+def _orphans(contents: Contents) -> None:
+    """Sets aside all items but "a", as a new key would."""
+    set_aside(contents, "items", [key for key in contents.tables["items"] if key != "a"], "they refer to nothing")
+
+
+def _orphans_back(contents: Contents) -> None:
+    take_in(contents, "items")
+
+
+def _put_back(coordinator: Coordinator) -> QuarantineReport:
+    return coordinator.restore_quarantined()
+
+
+def _adopt(coordinator: Coordinator) -> Report:
+    return coordinator.migrate(adopt=True)
+
+
+def _adopt_and_back(coordinator: Coordinator) -> Report:
+    coordinator.migrate(adopt=True)
+    return coordinator.roll_back()
+
+
+def _lose_the_log(world: World) -> None:
+    world.log = MemoryEventStore(clock=lambda: NOW)
+
+
+def _remote_is_set_back(world: World) -> None:
+    """What the other device had applied is gone, and its rows in the ledger with it."""
+    contents = world.remote.contents = world.remote.contents.copied()
+    _become(contents, Contents(tables={"items": {"a": 1, "b": 2}}))
+
+
+def _host_writes(world: World) -> None:
+    contents = world.local.contents = world.local.contents.copied()
+    contents.tables["items"]["b"] = 3000
+
+
+def _without_the_remote(world: World, process: Coordinator) -> None:
+    """The first recovery does not reach the remote."""
+    world.remote.reachable = False
+    process.resume()
+    world.remote.reachable = True
+
+
+def _rival(world: World, process: Coordinator) -> None:
+    """Another coordinator finishes what is in flight."""
+    process.resume()
+
+
+def _rival_migrates(world: World, process: Coordinator) -> None:
+    process.migrate()
+
+
+def _rival_takes_back(world: World, process: Coordinator) -> None:
+    process.roll_back()
+
+
+def _back_up(coordinator: Coordinator) -> BackupReport:
+    return coordinator.create_backup()
+
+
+def _restore_and_discard(coordinator: Coordinator) -> BackupReport:
+    first, *_ = coordinator.backups()
+    return coordinator.restore_backup(first.backup_id, discard_local_writes=True)
+
+
+def _restore_the_last(coordinator: Coordinator) -> BackupReport:
+    """The one that was made by hand after the change: nothing else stands then."""
+    made = [each for each in coordinator.backups() if each.migration_version is None]
+    return coordinator.restore_backup(made[0].backup_id)
+
+
+def _prune(coordinator: Coordinator) -> BackupReport:
+    return coordinator.prune_backups(0)
+
+
+SECOND = Migration(
+    id="0002_second",
+    local=Side(up=make("seconds"), down=drop("seconds")),
+    remote=Side(up=make("seconds"), down=drop("seconds")),
+)
+REFUSED_SECOND = evolve(SECOND, remote=Side(up=(make("seconds"), refuse), down=drop("seconds")))
+DROPPED = "DROP INDEX CONCURRENTLY items_index"
+
+
+def _aside(*last: object) -> Migration:
+    """Rows are set aside locally, between two changes of them; `last` is what the remote does besides."""
+    return _migration(
+        local=Side(up=(add(3), _orphans, add(7)), down=(add(-7), _orphans_back, add(-3))),
+        remote=Side(up=(add(100), *last), down=add(-100)),  # type: ignore[arg-type]
+    )
+
+
+def _resume(coordinator: Coordinator) -> Report:
+    return coordinator.resume()
+
+
+def _skip_and_then_do_it(coordinator: Coordinator) -> Report:
+    coordinator.migrate(skip_remote=True)
+    return coordinator.migrate()
+
+
+def _put_back_and_back(coordinator: Coordinator) -> Report:
+    coordinator.restore_quarantined()
+    return coordinator.roll_back()
+
+
+def _restore_and_migrate(coordinator: Coordinator) -> Report:
+    _restore(coordinator)
+    return coordinator.migrate()
+
+
+def _adopt_and_back_once(coordinator: Coordinator) -> Report:
+    """Killed after the adoption there is nothing to adopt any more, and killed later it is finished before."""
+    coordinator.resume()
+    if coordinator.status().migrations[0].state == State.PENDING:
+        coordinator.migrate(adopt=True)
+    return coordinator.roll_back()
+
+
+def _back_to_the_first(coordinator: Coordinator) -> Report:
+    return coordinator.roll_back(FIRST.id)
+
+
+BOTH, LOCAL_ONLY, REMOTE_ONLY, SKIP = "both sides", "local-only", "remote-only", "skip"
+REQUIRE, BACK, GROUPS, BUILDS = "require", "take back", "several groups", "concurrent builds"
+QUARANTINE, RESTORE, ACCEPT, SETTLE = "quarantine", "restore", "accept", "adopt and baseline"
+BATCH, RIVAL, AWAY, RETENTION = "several migrations", "a rival", "the remote away", "retention"
+
+_REFUSED = {"ends": State.ROLLED_BACK, "holds": (1, 1)}
+
+_INTERRUPTED: dict[str, dict[str, object]] = {
+    "success": {"migration": _migration()},
+    "refused remotely": {
+        "migration": _migration(remote=Side(up=(add(100), INDEX, refuse), down=(add(0), NEXT, add(-100)))),
+        **_REFUSED,
+    },
+    "refused verification": {"migration": _migration(local=Side(up=add(10), down=add(-10), check=refuse)), **_REFUSED},
+    "a take-back": {"migration": _migration(), "before": (_migrate,), "call": _back, **_REFUSED},
+}
+
 SCENARIOS = (
-    Scenario(name="success", migration=_migration()),
+    Scenario(kind=BOTH, name="success", migration=_migration()),
     Scenario(
-        name="refused locally", migration=_migration(local=Side(up=(add(10), refuse), down=add(-10))), ends=State.ROLLED_BACK
+        kind=BOTH, name="refused locally", migration=_migration(local=Side(up=(add(10), refuse), down=add(-10))), **_REFUSED
     ),
     Scenario(
+        kind=BOTH,
         name="refused remotely",
         migration=_migration(remote=Side(up=(add(100), refuse), down=add(-100))),
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
     Scenario(
-        name="refused remotely after an index was built",
-        migration=_migration(remote=Side(up=(INDEX, refuse), down=add(0))),
-        ends=State.ROLLED_BACK,
-    ),
-    Scenario(
+        kind=BOTH,
         name="refused remotely, the local side restored from its backup",
         migration=_migration(local=Side(up=add(10)), remote=Side(up=refuse, down=add(0))),
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
     Scenario(
+        kind=BOTH,
         name="failing verification locally",
         migration=_migration(local=Side(up=add(10), down=add(-10), check=refuse)),
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
     Scenario(
+        kind=BOTH,
         name="failing verification remotely",
         migration=_migration(remote=Side(up=(add(100), INDEX), down=add(-100), check=refuse)),
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
-    Scenario(name="local only", migration=_migration(remote=None), remote=False),
-    Scenario(name="remote only", migration=_migration(local=None), local=False),
-    Scenario(name="the remote skipped", migration=_migration(), call=_skip),
-    Scenario(name="the skipped remote done later", migration=_migration(), before=(_skip,)),
+    Scenario(kind=LOCAL_ONLY, name="local only", migration=_migration(remote=None), remote=False, holds=(11, 1)),
     Scenario(
+        kind=LOCAL_ONLY,
+        name="local only, refused",
+        migration=_migration(local=Side(up=(add(10), refuse), down=add(-10)), remote=None),
+        remote=False,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=LOCAL_ONLY,
+        name="local only, its verification refused",
+        migration=_migration(local=Side(up=add(10), down=add(-10), check=refuse), remote=None),
+        remote=False,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=LOCAL_ONLY,
+        name="local only, its verification refused, restored from its backup",
+        migration=_migration(local=Side(up=add(10), check=refuse), remote=None),
+        remote=False,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=LOCAL_ONLY,
+        name="local only, taken back",
+        migration=_migration(remote=None),
+        remote=False,
+        before=(_migrate,),
+        call=_back,
+        **_REFUSED,
+    ),
+    Scenario(kind=REMOTE_ONLY, name="remote only", migration=_migration(local=None), local=False, holds=(1, 101)),
+    Scenario(
+        kind=REMOTE_ONLY,
+        name="remote only, refused",
+        migration=_migration(local=None, remote=Side(up=(add(100), INDEX, refuse), down=(add(0), NEXT, add(-100)))),
+        local=False,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=REMOTE_ONLY,
+        name="remote only, its verification refused",
+        migration=_migration(local=None, remote=Side(up=(add(100), INDEX), down=add(-100), check=refuse)),
+        local=False,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=REMOTE_ONLY,
+        name="remote only, taken back",
+        migration=_migration(local=None),
+        local=False,
+        before=(_migrate,),
+        call=_back,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=REMOTE_ONLY,
+        name="remote only beside a local database",
+        migration=_migration(local=None),
+        holds=(1, 101),
+    ),
+    Scenario(kind=SKIP, name="the remote skipped", migration=_migration(), call=_skip, holds=(11, 1)),
+    Scenario(kind=SKIP, name="the skipped remote done later", migration=_migration(), before=(_skip,)),
+    Scenario(
+        kind=SKIP,
         name="the skipped remote refused later",
         migration=_migration(remote=Side(up=refuse, down=add(0))),
         before=(_skip,),
+        holds=(11, 1),
     ),
-    Scenario(name="taken back", migration=_migration(), before=(_migrate,), call=_back, ends=State.ROLLED_BACK),
-    Scenario(name="skipped and taken back", migration=_migration(), before=(_skip,), call=_back, ends=State.ROLLED_BACK),
-    Scenario(name="the remote confirmed", migration=_migration(), begin=_applied_by_another_device),
+    Scenario(kind=SKIP, name="skipped and taken back", migration=_migration(), before=(_skip,), call=_back, **_REFUSED),
     Scenario(
+        kind=SKIP,
+        name="skipped, killed, and not skipped any more",
+        migration=_migration(),
+        call=_skip,
+        goes_on_with=_skip_and_then_do_it,
+    ),
+    Scenario(kind=REQUIRE, name="the remote confirmed", migration=_migration(), begin=_applied_by_another_device),
+    Scenario(
+        kind=REQUIRE,
         name="the remote required",
         migration=_migration(),
         begin=_applied_by_another_device,
         options={"remote_role": "require"},
     ),
     Scenario(
+        kind=REQUIRE,
+        name="the required remote gone meanwhile",
+        migration=_migration(),
+        begin=_applied_by_another_device,
+        options={"remote_role": "require"},
+        before=(_migrate,),
+        dies_at="local:group:after-commit",
+        then=_remote_is_set_back,
+        call=_resume,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=REQUIRE,
         name="the confirmed remote taken back",
         migration=_migration(),
         begin=_applied_by_another_device,
         before=(_migrate,),
         call=_back,
         ends=State.ROLLED_BACK,
+        holds=(1, 101),
+    ),
+    Scenario(kind=BACK, name="taken back", migration=_migration(), before=(_migrate,), call=_back, **_REFUSED),
+    Scenario(
+        kind=BACK,
+        name="taken back while in flight",
+        migration=_migration(),
+        before=(_migrate,),
+        dies_at="remote:single:after-commit",
+        call=_back,
+        **_REFUSED,
     ),
     Scenario(
+        kind=BACK,
+        name="taken back although somebody wrote since",
+        migration=_migration(),
+        before=(_migrate,),
+        then=_host_writes,
+        call=_back,
+        **_REFUSED,
+    ),
+    Scenario(kind=GROUPS, name="three groups", migration=_all_groups(), holds=(11, 11101)),
+    Scenario(
+        kind=GROUPS,
+        name="refused in the second group",
+        migration=_migration(remote=Side(up=(add(100), INDEX, add(1000), refuse), down=(add(-1000), NEXT, add(-100)))),
+        **_REFUSED,
+    ),
+    Scenario(kind=GROUPS, name="refused in the third group", migration=_all_groups(refuse), **_REFUSED),
+    Scenario(kind=GROUPS, name="three groups taken back", migration=_all_groups(), before=(_migrate,), call=_back, **_REFUSED),
+    Scenario(
+        kind=BUILDS,
+        name="refused remotely after an index was built",
+        migration=_migration(remote=Side(up=(INDEX, refuse), down=add(0))),
+        **_REFUSED,
+    ),
+    Scenario(kind=BUILDS, name="an index that was there before", migration=_migration(), begin=_index_is_there),
+    Scenario(
+        kind=BUILDS,
+        name="an index that was there before, taken back",
+        migration=_migration(),
+        begin=_index_is_there,
+        before=(_migrate,),
+        call=_back,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=BUILDS,
+        name="refused after an index that was there before",
+        migration=_migration(remote=Side(up=(INDEX, refuse), down=add(0))),
+        begin=_index_is_there,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=BUILDS,
+        name="an index dropped concurrently",
+        migration=_migration(remote=Side(up=(add(100), DROPPED), down=add(-100))),
+        begin=_index_is_there,
+    ),
+    Scenario(
+        kind=BUILDS,
+        name="an index dropped concurrently, taken back",
+        migration=_migration(remote=Side(up=(add(100), DROPPED), down=add(-100))),
+        begin=_index_is_there,
+        before=(_migrate,),
+        call=_back,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=BUILDS,
+        name="refused after an index was dropped concurrently",
+        migration=_migration(remote=Side(up=(DROPPED, refuse), down=add(0))),
+        begin=_index_is_there,
+        **_REFUSED,
+    ),
+    Scenario(kind=QUARANTINE, name="rows set aside", migration=_aside()),
+    Scenario(kind=QUARANTINE, name="rows set aside and refused", migration=_aside(refuse), **_REFUSED),
+    Scenario(
+        kind=QUARANTINE, name="rows set aside and taken back", migration=_aside(), before=(_migrate,), call=_back, **_REFUSED
+    ),
+    Scenario(
+        kind=QUARANTINE,
+        name="rows set aside and restored from the backup",
+        migration=_migration(local=Side(up=(add(10), _orphans)), remote=Side(up=refuse, down=add(0))),
+        **_REFUSED,
+    ),
+    Scenario(kind=QUARANTINE, name="rows put back by hand", migration=_aside(), before=(_migrate,), call=_put_back),
+    Scenario(
+        kind=QUARANTINE,
+        name="rows put back by hand, killed, and taken back",
+        migration=_aside(),
+        before=(_migrate,),
+        call=_put_back,
+        goes_on_with=_put_back_and_back,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=QUARANTINE,
+        name="rows put back by hand and taken back",
+        migration=_aside(),
+        before=(_migrate, _put_back),
+        call=_back,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="restored",
+        migration=_migration(),
+        before=(_migrate,),
+        call=_restore,
+        ends=State.PENDING,
+        holds=(1, 101),
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="restored while in flight",
+        migration=_migration(),
+        before=(_migrate,),
+        dies_at="local:group:after-commit",
+        call=_restore,
+        ends=State.PENDING,
+        holds=(1, 1),
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="restored while going back",
+        migration=_migration(remote=Side(up=(add(100), refuse), down=add(-100))),
+        before=(_migrate,),
+        dies_at="UNDO_LOCAL:before",
+        call=_restore,
+        ends=State.PENDING,
+        holds=(1, 1),
+    ),
+    Scenario(
+        kind=RESTORE, name="restored and migrated again", migration=_migration(), before=(_migrate, _restore), call=_migrate
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="restored, killed, and migrated",
+        migration=_migration(),
+        before=(_migrate,),
+        call=_restore,
+        goes_on_with=_restore_and_migrate,
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="restored, migrated, and taken back",
+        migration=_migration(),
+        before=(_migrate, _restore, _migrate),
+        call=_back,
+        ends=State.ROLLED_BACK,
+        holds=(1, 1),
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="restored although somebody wrote since",
+        migration=_migration(),
+        before=(_migrate,),
+        then=_host_writes,
+        call=_restore_and_discard,
+        ends=State.PENDING,
+        holds=(1, 101),
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="not restored because somebody wrote since",
+        migration=_migration(),
+        before=(_migrate,),
+        then=_host_writes,
+        call=_restore,
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="a backup made by hand restored",
+        migration=_migration(),
+        before=(_migrate, _back_up),
+        call=_restore_the_last,
+    ),
+    Scenario(
+        kind=RESTORE,
+        name="a backup restored in which a change stands that does not stand any more",
+        migration=_migration(),
+        before=(_migrate, _back_up, _back),
+        call=_restore_the_last,
+        ends=State.PENDING,
+        holds=(11, 1),
+    ),
+    Scenario(kind=RESTORE, name="backed up by hand", migration=_migration(), before=(_migrate,), call=_back_up),
+    Scenario(
+        kind=ACCEPT,
         name="the refused verification of an irreversible migration accepted",
         migration=_migration(remote=Side(up=add(100), check=refuse), irreversible=True),
         call=_migrate_and_accept,
     ),
     Scenario(
+        kind=ACCEPT,
         name="a take-back abandoned that has undone nothing",
         migration=_migration(remote=Side(up=add(100), down=refuse)),
         before=(_migrate,),
         call=_back_and_accept,
     ),
     Scenario(
+        kind=ACCEPT,
         name="the difference that going back has left accepted",
         migration=_migration(local=Side(up=add(10), down=(add(-10), LEFT_BEHIND)), remote=Side(up=refuse, down=add(0))),
         call=_migrate_once_and_accept,
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
     Scenario(
+        kind=ACCEPT,
         name="the difference that taking back has left accepted",
         migration=_migration(local=Side(up=add(10), down=(add(-10), LEFT_BEHIND))),
         before=(_migrate,),
         call=_back_and_accept,
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
     Scenario(
+        kind=ACCEPT,
         name="a take-back that was killed half-way is not accepted but finished",
         migration=_migration(),
         before=(_migrate,),
         call=_accept_and_back,
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
-    Scenario(name="baselined", migration=MADE, begin=_is_there_already, call=_baseline),
+    Scenario(kind=SETTLE, name="baselined", migration=MADE, begin=_is_there_already, call=_baseline, holds=(1, 1)),
     Scenario(
+        kind=SETTLE,
         name="baselined and taken back",
         migration=MADE,
         begin=_is_there_already,
         before=(_baseline,),
         call=_back,
-        ends=State.ROLLED_BACK,
+        **_REFUSED,
     ),
     Scenario(
+        kind=SETTLE,
         name="baselined and migrated further",
         earlier=(FIRST,),
         migration=_migration(),
@@ -458,36 +681,99 @@ SCENARIOS = (
         before=(_baseline_first,),
         call=_migrate,
     ),
-    Scenario(name="restored", migration=_migration(), before=(_migrate,), call=_restore, ends=State.PENDING),
     Scenario(
-        name="restored while in flight",
+        kind=SETTLE,
+        name="adopted after the log was lost",
         migration=_migration(),
         before=(_migrate,),
-        dies_at="local:group:after-commit",
-        call=_restore,
-        ends=State.PENDING,
+        then=_lose_the_log,
+        call=_adopt,
     ),
     Scenario(
-        name="restored while going back",
+        kind=SETTLE,
+        name="adopted where only the local side stands",
+        migration=_migration(),
+        before=(_skip,),
+        then=_lose_the_log,
+        call=_adopt,
+    ),
+    Scenario(
+        kind=SETTLE,
+        name="adopted and taken back",
+        migration=_migration(),
+        before=(_migrate,),
+        then=_lose_the_log,
+        call=_adopt_and_back,
+        goes_on_with=_adopt_and_back_once,
+        **_REFUSED,
+    ),
+    Scenario(kind=BATCH, name="two migrations", earlier=(FIRST,), migration=_migration()),
+    Scenario(
+        kind=BATCH,
+        name="the second of two refused",
+        earlier=(FIRST,),
         migration=_migration(remote=Side(up=(add(100), refuse), down=add(-100))),
-        before=(_migrate,),
-        dies_at="UNDO_LOCAL:before",
-        call=_restore,
-        ends=State.PENDING,
-    ),
-    Scenario(name="restored and migrated again", migration=_migration(), before=(_migrate, _restore), call=_migrate),
-    Scenario(
-        name="restored, killed, and migrated",
-        migration=_migration(),
-        before=(_migrate,),
-        call=_restore,
-        goes_on_with=_migrate,
+        **_REFUSED,
     ),
     Scenario(
-        name="restored, killed, and taken back",
+        kind=BATCH,
+        name="two of three, the last refused",
+        earlier=(FIRST,),
         migration=_migration(),
-        before=(_migrate, _restore, _migrate),
+        later=(REFUSED_SECOND,),
+    ),
+    Scenario(
+        kind=BATCH,
+        name="both taken back",
+        earlier=(FIRST,),
+        migration=_migration(),
+        before=(_migrate,),
+        call=_back_to_the_first,
+        **_REFUSED,
+    ),
+    *(
+        Scenario(kind=RIVAL, name=f"{name}, and a rival finishes it", meanwhile=_rival, **rest)
+        for name, rest in _INTERRUPTED.items()
+    ),
+    Scenario(
+        kind=RIVAL,
+        name="taken back, killed, and a rival migrates",
+        migration=_migration(),
+        before=(_migrate,),
         call=_back,
-        ends=State.ROLLED_BACK,
+        meanwhile=_rival_migrates,
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=RIVAL,
+        name="migrated, killed, and a rival takes it back",
+        migration=_migration(),
+        meanwhile=_rival_takes_back,
+    ),
+    *(
+        Scenario(kind=AWAY, name=f"{name}, the remote away at first", meanwhile=_without_the_remote, **rest)
+        for name, rest in _INTERRUPTED.items()
+    ),
+    Scenario(
+        kind=RETENTION,
+        name="old backups deleted at the end",
+        migration=_migration(),
+        options={"keep_days": 0},
+    ),
+    Scenario(
+        kind=RETENTION,
+        name="old backups deleted at the end of a take-back",
+        migration=_migration(),
+        before=(_migrate,),
+        call=_back,
+        options={"keep_days": 0},
+        **_REFUSED,
+    ),
+    Scenario(
+        kind=RETENTION,
+        name="old backups deleted by hand",
+        migration=_migration(),
+        before=(_migrate, _back_up),
+        call=_prune,
     ),
 )
