@@ -252,6 +252,10 @@ def session(
         store.check()
         patience = Patience(settings.retry_for_seconds)
         targets.update(open_targets(settings, patience, doing=doing))
+        pair = _pair(settings, store, targets, writes=writes, adopt=adopt)
+        if writes and pair is not None:
+            # Before the first append: a coordinator that still believes to hold the lock is to write no more.
+            store.claim(pair)
         opened = Session(
             settings=settings,
             patience=patience,
@@ -260,7 +264,7 @@ def session(
             defined=defined or {},
             has_folder=defined is not None,
             writes=writes,
-            pair=_pair(settings, store, targets, writes=writes, adopt=adopt),
+            pair=pair,
             backups=open_backups(settings),
         )
         opened.check_chains()
@@ -302,10 +306,11 @@ def load(settings: Settings, *, new_ones: bool = True) -> dict[str, Defined]:
 def check_addresses(settings: Settings) -> None:
     """See that the local database is there and is one, and that the other addresses can be read, before anything is made.
 
-    Raises what opening the local database raises, and ConfigurationError (T144 the log, T225 the remote). Touches no network.
+    Raises what opening the local database raises, and ConfigurationError (T144, T516 the log, T225 the remote). Touches no
+    network.
     """
-    if isinstance(settings.log, str) and settings.log != "memory:":
-        log_path(settings.log)
+    if isinstance(settings.log, str):
+        open_store(settings, writes=False).close()
     if isinstance(settings.remote, str) and settings.remote_role != "skip":
         from ..stores.remote_connection import libpq_url
 
@@ -318,7 +323,10 @@ def check_addresses(settings: Settings) -> None:
 
 
 def open_store(settings: Settings, *, writes: bool) -> EventStore:
-    """The log: as given, in memory, or a SQLite file."""
+    """The log: as given, in memory, in PostgreSQL, or a SQLite file; it is neither connected to nor made yet.
+
+    Raises ConfigurationError: T144 for another kind, T516 for an address that cannot be read.
+    """
     log = settings.log
     if log is not None and not isinstance(log, str):
         return log
@@ -326,6 +334,16 @@ def open_store(settings: Settings, *, writes: bool) -> EventStore:
         from ..stores.memory import MemoryEventStore
 
         return MemoryEventStore(clock=settings.clock, probe=settings.probe)
+    if log is not None and log.partition("://")[0].partition("+")[0] in ("postgresql", "postgres"):
+        from ..stores.postgres_events import PostgresEventStore
+
+        return PostgresEventStore(
+            log,
+            clock=settings.clock,
+            readonly=not writes,
+            retry_for_seconds=settings.retry_for_seconds,
+            probe=settings.probe,
+        )
     from ..stores.sqlite_events import SQLiteEventStore
 
     path = settings.state_folder / "log.db" if log is None else log_path(log)

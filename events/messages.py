@@ -308,6 +308,37 @@ MESSAGES: dict[str, Message] = {
         next_step="The next 'twinstep migrate' makes it again from the log; nothing is decided by it. Where nobody edited it, "
         "the log may have lost its last events.",
     ),
+    # T51x: the log in PostgreSQL
+    "T510": Message(
+        condition="The connection to the log at {url} was lost while it was written (stream {stream}): {problem}.",
+        effect="The events may or may not have been appended; what the databases hold is in their ledgers.",
+        next_step="Run the same command again when the log can be reached: it goes on from what log and ledgers say.",
+    ),
+    "T511": Message(
+        condition="The log at {url} cannot be reached: {problem}.",
+        effect="Nothing was appended; what the databases hold is in their ledgers.",
+        next_step="See that its server runs and that host and port in --log are right, and run the same command again.",
+    ),
+    "T512": Message(
+        condition="The server named for the log lets nobody in at {url}: {reason} ({problem}).",
+        effect="Nothing was appended; what the databases hold is in their ledgers.",
+        next_step="Correct user, password, host, database or sslmode in --log (a password may also lie in PGPASSWORD or in "
+        ".pgpass), or have the server's operator let this user in; then run the same command again.",
+    ),
+    "T513": Message(
+        condition="The role {role} lacks a right that it needs for the log at {url}: {missing}.",
+        effect="Nothing was appended; what the databases hold is in their ledgers.",
+        next_step="Have the log made by a role that may make the schema twinstep, and grant this role what docs/log.md lists.",
+    ),
+    "T514": Message(
+        condition="What lies in the schema twinstep at {url} is not a log of Twinstep, or is damaged: {problem}.",
+        next_step="Name the right database with --log, or put the schema back from a copy (pg_dump); where there is none, take "
+        "the ledgers in the databases as the truth with 'twinstep migrate --adopt' and a new --log.",
+    ),
+    "T516": Message(
+        condition="The address of the log, {url}, cannot be used: {problem}.",
+        next_step="Give it as postgresql://user@host:port/database.",
+    ),
     # T13x: the embedded PostgreSQL
     "T131": Message(
         condition="No PostgreSQL was found to start: neither the package {wheel}, nor one installed below {debian}.",
@@ -597,6 +628,11 @@ MESSAGES: dict[str, Message] = {
         effect="Nothing more was committed by this call.",
         next_step="Run 'twinstep status' to see where the other one stands.",
     ),
+    "T403": Message(
+        condition="Another coordinator has taken over the log of the pair {pair} since.",
+        effect="Nothing more was appended by this call.",
+        next_step="Run 'twinstep status' to see where the other one stands.",
+    ),
     "T404": Message(
         condition="The session that held the lock of the {side} database has ended.",
         effect="Nothing was committed since, on either side or in the log.",
@@ -837,7 +873,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "T144": Message(
         condition="A log of kind {log} cannot be used.",
-        next_step="Give it as sqlite:///path or as 'memory:'.",
+        next_step="Give it as sqlite:///path, as postgresql://user@host/database or as 'memory:'.",
     ),
     "T145": Message(
         condition="There is no migration {migration}.",

@@ -6,11 +6,13 @@ It lives and dies with its process. Every method may be called from any thread. 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from threading import RLock
 
 from ..events.chain import GENESIS
 from ..events.projections import ROW_TYPES, Row, RowKey, key_of, project, rebuild
 from ..events.types import Event, Recorded
+from .claims import Claims
 from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
 from .port import Clock, utc_now
 from .seam import AFTER_COMMIT, BEFORE_COMMIT, Probe, no_probe
@@ -22,6 +24,7 @@ class MemoryEventStore:
     def __init__(self, *, clock: Clock = utc_now, probe: Probe = no_probe) -> None:
         self._clock = clock
         self._probe = probe
+        self._claims = Claims()
         # Reentrant, because a probe may look at the store from inside an append.
         self._lock = RLock()
         self._log_id = new_id()
@@ -29,6 +32,13 @@ class MemoryEventStore:
         self._streams: dict[str, list[Recorded]] = {}
         self._rows: dict[RowKey, Row] = {}
         self._pairs: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+
+    def another_handle(self, *, probe: Probe = no_probe) -> MemoryEventStore:
+        """Another handle on the same log, with claims and a probe of its own."""
+        other = copy(self)
+        other._claims, other._probe = Claims(), probe
+        return other
 
     @property
     def log_id(self) -> str:
@@ -59,10 +69,13 @@ class MemoryEventStore:
             return list(self._streams)
 
     def append(self, stream: str, events: Sequence[Event], *, expected_version: int, expected_hash: str) -> list[Recorded]:
-        """Append events, all or none. Raises ConcurrencyConflict (T504). No events: nothing happens, nothing is checked."""
+        """Append events, all or none. Raises ConcurrencyConflict (T504), LostLock (T403). No events: nothing is checked."""
         if not events:
             return []
         with self._lock:
+            claim = self._claims.of(stream)
+            if claim is not None:
+                claim.check(self._tokens.get(claim.pair))
             version, last_hash = self._head(stream)
             if (version, last_hash) != (expected_version, expected_hash):
                 raise moved_on(
@@ -85,8 +98,15 @@ class MemoryEventStore:
             self._streams.setdefault(stream, []).extend(records)
             self._rows.update(changed)
             self._records.extend(records)
+            if claim is not None:
+                self._tokens[claim.pair] = claim.token
+                self._claims.written(claim)
         self._probe(AFTER_COMMIT)
         return records
+
+    def claim(self, pair: str) -> None:
+        """Take the pair's log over with this handle's next append to it."""
+        self._claims.draw(pair)
 
     def pair_of(self, key: str) -> str | None:
         """The id of the pair with that key, or None."""
@@ -121,7 +141,10 @@ class MemoryEventStore:
     def rebuild_rows(self) -> None:
         """Make the read tables' rows again from the log."""
         with self._lock:
-            self._rows = rebuild(self._records)
+            # In place: other handles look at the same rows.
+            rows = rebuild(self._records)
+            self._rows.clear()
+            self._rows.update(rows)
 
     def close(self) -> None:
         """Nothing is held open."""

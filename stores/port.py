@@ -4,7 +4,7 @@ A store keeps streams of events. An append is one commit, durable once it return
 seen the whole stream: the expected version and hash are checked inside the write itself, so that of two writers at most one
 wins. Nothing is ever changed or removed. With the same commit the three read tables follow (`events/projections.py`).
 
-Implementations: `memory.py`, `sqlite_events.py`. This package must never import migrations or engine.
+Implementations: `memory.py`, `sqlite_events.py`, `postgres_events.py`. This package must never import migrations or engine.
 """
 
 from __future__ import annotations
@@ -47,8 +47,17 @@ class EventStore(Protocol):
     def append(self, stream: str, events: Sequence[Event], *, expected_version: int, expected_hash: str) -> list[Recorded]:
         """Append events in one commit; they are durable once it returns. No events: nothing happens.
 
-        Raises ConcurrencyConflict (T504) where the stream is not at the expected version and hash, and nothing is
-        appended; Blocked (T506) where the log cannot be written (space, rights).
+        Raises ConcurrencyConflict (T504) where the stream is not at the expected version and hash, LostLock (T403) where
+        this handle had claimed the stream's pair and another one has since, and nothing is appended; Blocked (T506) where
+        the log cannot be written (space, rights), InDoubt where nobody knows whether it was.
+        """
+
+    def claim(self, pair: str) -> None:
+        """Take over what is appended to the streams of a pair (`pair` and `pair/...`); nothing is written yet.
+
+        The next append to one of them makes it known, in its own commit, and each later one is refused (T403) once another
+        handle has made its claim known. A handle that never claimed a pair appends to it unchecked. Threads that share a
+        handle share its claims.
         """
 
     def pair_of(self, key: str) -> str | None:

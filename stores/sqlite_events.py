@@ -17,6 +17,7 @@ from pathlib import Path
 from ..events.errors import LogDamaged
 from ..events.projections import ROW_TYPES, Row
 from ..events.types import Event, Recorded
+from .claims import Claims
 from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
 from .port import Clock, utc_now
 from .seam import AFTER_COMMIT, BEFORE_COMMIT, Probe, no_probe
@@ -27,6 +28,7 @@ from .sqlite_rows import (
     bindable,
     counted,
     head,
+    hold_claim,
     insert_events,
     last_position,
     make_rows_again,
@@ -57,6 +59,7 @@ class SQLiteEventStore:
     ) -> None:
         self._clock = clock
         self._probe = probe
+        self._claims = Claims()
         self._file = SQLiteLogFile(
             # Absolute from the start: the host may change its working directory.
             Path(path).absolute(),
@@ -101,11 +104,15 @@ class SQLiteEventStore:
     def append(self, stream: str, events: Sequence[Event], *, expected_version: int, expected_hash: str) -> list[Recorded]:
         """Append events in one commit; durable once it returns. No events: nothing happens, nothing is checked.
 
-        Raises ConcurrencyConflict (T504) where the stream is not at the expected version and hash. Nothing is appended then.
+        Raises ConcurrencyConflict (T504) where the stream is not at the expected version and hash, LostLock (T403) where
+        another handle has claimed the pair since. Nothing is appended then.
         """
         if not events:
             return []
+        claim = self._claims.of(stream)
         with self._file.writing(lambda: self._probe(BEFORE_COMMIT)) as connection:
+            if claim is not None:
+                hold_claim(connection, claim)
             records = enveloped(
                 stream,
                 events,
@@ -129,8 +136,13 @@ class SQLiteEventStore:
                 ) from error
             for record, event in zip(records, events, strict=True):
                 put_rows_of(connection, record, event)
+        self._claims.written(claim)
         self._probe(AFTER_COMMIT)
         return records
+
+    def claim(self, pair: str) -> None:
+        """Take the pair's log over with this handle's next append to it; nothing is written yet."""
+        self._claims.draw(pair)
 
     def pair_of(self, key: str) -> str | None:
         """The id of the pair with that key, or None."""

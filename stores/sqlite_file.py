@@ -23,7 +23,7 @@ from typing import Final, Literal, TypeAlias
 from ..events.errors import Blocked, LogDamaged
 from .envelope import new_id
 from .sqlite_rows import make_rows_again, missing_read_tables, table_names
-from .sqlite_schema import LOG_TABLES, LOG_VERSION
+from .sqlite_schema import CLAIMS, LOG_TABLES, LOG_VERSION
 
 Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
@@ -164,7 +164,7 @@ class SQLiteLogFile:
     def _make_ready(self, connection: sqlite3.Connection) -> None:
         is_log = self._is_log(connection)
         self._use_write_ahead_log(connection)
-        if is_log and not missing_read_tables(connection):
+        if is_log and not missing_read_tables(connection) and "twinstep_claims" in table_names(connection):
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -173,6 +173,7 @@ class SQLiteLogFile:
                 for statement in LOG_TABLES:
                     connection.execute(statement)
                 connection.execute("INSERT INTO twinstep_log VALUES (?, ?, ?)", (new_id(), LOG_VERSION, self._created_at()))
+            connection.execute(CLAIMS)
             if missing_read_tables(connection):
                 make_rows_again(connection)
             connection.execute("COMMIT")

@@ -17,6 +17,7 @@ from ..events.chain import GENESIS
 from ..events.errors import LogDamaged
 from ..events.projections import ROW_TYPES, Row, columns_of, project, rebuild
 from ..events.types import Event, Recorded
+from .claims import Claim
 from .sqlite_schema import READ_TABLES
 
 _COLUMNS: Final = tuple(attribute.name for attribute in fields(Recorded))
@@ -59,6 +60,15 @@ def insert_events(connection: sqlite3.Connection, records: Sequence[Recorded]) -
     """Insert records; the insert trigger raises sqlite3.IntegrityError where one does not follow the last of its stream."""
     for record in records:
         connection.execute(_INSERT, _values_of(record))
+
+
+def hold_claim(connection: sqlite3.Connection, claim: Claim) -> None:
+    """Write the token of a new claim; of one that was written, raise LostLock (T403) where another one took its place."""
+    if claim.is_new:
+        connection.execute("INSERT OR REPLACE INTO twinstep_claims (pair, token) VALUES (?, ?)", (claim.pair, claim.token))
+        return
+    found = connection.execute("SELECT token FROM twinstep_claims WHERE pair = ?", (claim.pair,)).fetchone()
+    claim.check(None if found is None else found[0])
 
 
 def stream_records(connection: sqlite3.Connection, stream: str, after: int) -> list[Recorded]:

@@ -80,6 +80,14 @@ LOG_TABLES: Final = (
     ),
 )
 
+# Not in LOG_TABLES, and no part of LOG_VERSION: older programs use a log that has it, and logs of theirs get it here.
+CLAIMS: Final = """
+    CREATE TABLE IF NOT EXISTS twinstep_claims (
+        pair TEXT NOT NULL PRIMARY KEY,
+        token TEXT NOT NULL
+    )
+    """
+
 READ_TABLES: Final = (
     """
     CREATE TABLE IF NOT EXISTS migration_history (

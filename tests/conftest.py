@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import pytest
+from event_stores import PostgresLog
 
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.engine.postgres_binaries import PostgresBinaries, choose_binaries, found_binaries
@@ -34,6 +35,13 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     """A running server that all tests of this process share."""
     with EmbeddedPostgres.started(settings=SETTINGS) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def log_server(postgres: EmbeddedPostgres) -> EmbeddedPostgres:
+    """The server on which the logs of `event_stores.PostgresLog` lie."""
+    PostgresLog.server = postgres
+    return postgres
 
 
 @pytest.fixture

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import psycopg
+
+from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.stores.memory import MemoryEventStore
 from twinstep.stores.port import EventStore
+from twinstep.stores.postgres_events import PostgresEventStore
 from twinstep.stores.seam import Probe, no_probe
 from twinstep.stores.sqlite_events import SQLiteEventStore
 
@@ -31,17 +35,15 @@ class Log(Protocol):
 
 
 class MemoryLog:
-    """A log in memory: all handles are the same store, and the last probe is the one that counts."""
+    """A log in memory."""
 
     opened_elsewhere: str | None = None
 
     def __init__(self, folder: Path, clock: Callable[[], datetime]) -> None:
-        self._probe: Probe = no_probe
-        self._store = MemoryEventStore(clock=clock, probe=lambda crossing: self._probe(crossing))
+        self._store = MemoryEventStore(clock=clock)
 
     def handle(self, *, probe: Probe = no_probe) -> EventStore:
-        self._probe = probe
-        return self._store
+        return self._store.another_handle(probe=probe)
 
     def close(self) -> None:
         self._store.close()
@@ -68,7 +70,41 @@ class SQLiteLog:
             store.close()
 
 
-LOGS: dict[str, type[MemoryLog] | type[SQLiteLog]] = {"memory": MemoryLog, "sqlite": SQLiteLog}
+class PostgresLog:
+    """A log in a database that it has for itself, and leaves empty: making one takes longer than most tests.
+
+    Who uses it asks for the fixture `log_server`.
+    """
+
+    server: ClassVar[EmbeddedPostgres]
+    free: ClassVar[list[str]] = []
+
+    def __init__(self, folder: Path, clock: Callable[[], datetime]) -> None:
+        self.url = self.free.pop() if self.free else self.server.create_database()
+        self.opened_elsewhere: str | None = (
+            f"from twinstep.stores.postgres_events import PostgresEventStore as S; store = S({self.url!r})"
+        )
+        self._clock = clock
+        self._handles: list[PostgresEventStore] = []
+
+    def handle(self, *, probe: Probe = no_probe) -> EventStore:
+        store = PostgresEventStore(self.url, clock=self._clock, probe=probe)
+        self._handles.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self._handles:
+            store.close()
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS twinstep CASCADE")
+        self.free.append(self.url)
+
+
+LOGS: dict[str, type[MemoryLog] | type[SQLiteLog] | type[PostgresLog]] = {
+    "memory": MemoryLog,
+    "sqlite": SQLiteLog,
+    "postgres": PostgresLog,
+}
 
 
 class TickingClock:

@@ -14,10 +14,12 @@ from event_stores import LOGS, Log, TickingClock, append, head
 from twinstep.events import types as e
 from twinstep.events.chain import GENESIS, check_stream
 from twinstep.events.codec import decode
-from twinstep.events.errors import ConcurrencyConflict
+from twinstep.events.errors import ConcurrencyConflict, LostLock
 from twinstep.events.projections import ROW_TYPES, HistoryRow, rebuild
 from twinstep.stores.log_check import check_log
 from twinstep.stores.port import EventStore
+
+pytestmark = pytest.mark.usefixtures("log_server")
 
 STREAM = "pair/0001_first"
 STARTED = e.RunStarted(run="r1", migration="0001_first", direction=e.APPLY, sides=("local", "remote"))
@@ -317,6 +319,62 @@ def test_a_pair_may_have_any_key(store: EventStore, key: str) -> None:
     assert pair not in others
     assert store.register_pair(key) == store.pair_of(key) == pair
     assert store.knows_pair(pair)
+
+
+def test_who_claims_a_pair_takes_it_over_with_the_next_append(log: Log) -> None:
+    first, second = log.handle(), log.handle()
+    first.claim("pair")
+    append(first, STREAM, *BEGUN)
+    second.claim("pair")
+    append(first, "pair", e.SyncChecked(conflicts=0))  # A claim alone is no news.
+    append(second, "pair", e.SyncChecked(conflicts=0))
+    before = everything(first)
+    for stream, event in ((STREAM, e.BackedUp(run="r1")), ("pair", e.SyncChecked(conflicts=1)), ("pair/0002_new", STARTED)):
+        version, last_hash = head(first, stream)
+        with pytest.raises(LostLock) as caught:
+            first.append(stream, [event], expected_version=version, expected_hash=last_hash)
+        assert (caught.value.code, caught.value.details, caught.value.exit_code) == ("T403", {"pair": "pair"}, 4)
+    assert everything(first) == before
+    append(second, STREAM, e.BackedUp(run="r1"))
+    first.claim("pair")
+    append(first, "pair", e.SyncChecked(conflicts=0))
+    with pytest.raises(LostLock):
+        append(second, STREAM, e.LocalApplied(run="r1", by="r1"))
+    assert check_log(second).problems == ()
+
+
+def test_a_claim_is_about_one_pair_and_those_who_claimed_it(log: Log) -> None:
+    first, second, third = log.handle(), log.handle(), log.handle()
+    first.claim("pair")
+    append(first, STREAM, *BEGUN)
+    second.claim("pair1")
+    append(second, "pair1", e.SyncChecked(conflicts=0))
+    append(second, "pair", e.SyncChecked(conflicts=0))
+    append(third, "pair", e.SyncChecked(conflicts=0))
+    append(first, "pair", e.SyncChecked(conflicts=0))
+    append(first, "pair1", e.SyncChecked(conflicts=0))
+    append(second, "pair1", e.SyncChecked(conflicts=0))
+    assert check_log(first).problems == ()
+
+
+def test_a_claim_whose_append_was_refused_or_cut_takes_nothing_over(log: Log) -> None:
+    def cut(crossing: str) -> None:
+        if crossing == "append:before-commit":
+            raise Cut
+
+    first, second, third = log.handle(), log.handle(), log.handle(probe=cut)
+    first.claim("pair")
+    append(first, STREAM, *BEGUN)
+    second.claim("pair")
+    with pytest.raises(ConcurrencyConflict):
+        second.append(STREAM, BEGUN, expected_version=0, expected_hash=GENESIS)
+    third.claim("pair")
+    with pytest.raises(Cut):
+        append(third, STREAM, e.BackedUp(run="r1"))
+    append(first, STREAM, e.BackedUp(run="r1"))
+    append(second, "pair", e.SyncChecked(conflicts=0))
+    with pytest.raises(LostLock):
+        append(first, "pair", e.SyncChecked(conflicts=0))
 
 
 def in_threads(work: list[threading.Thread]) -> None:

@@ -1,7 +1,8 @@
 """All event stores, driven together by one machine: the same orders give the same records, rows and errors.
 
 Memory is the oracle: it is too simple to hide a fault. The machine appends legal events and senseless ones, on old
-versions and with wrong hashes, is cut at each crossing, reopens, rebuilds, and registers pairs. After each step all that
+versions and with wrong hashes, from two handles that claim pairs, is cut at each crossing, reopens, rebuilds, and registers
+pairs. After each step all that
 can be read is compared.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from event_stores import LOGS, Log, TickingClock, head
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,6 +24,8 @@ from twinstep.events.errors import TwinstepError
 from twinstep.events.projections import ROW_TYPES
 from twinstep.stores.log_check import check_log
 from twinstep.stores.port import EventStore
+
+pytestmark = pytest.mark.usefixtures("log_server")
 
 STREAMS = st.sampled_from(["pair1/0001_first", "pair1/0002_second", "pair2/0001_first", "pair1", "pair2", "ö/🗝"])
 CROSSINGS = st.sampled_from([None, None, None, "append:before-commit", "append:after-commit"])
@@ -42,16 +46,24 @@ class StoresAgree(RuleBasedStateMachine):
         self.clock = TickingClock()
         self.now = self.clock()
         self.logs: dict[str, Log] = {name: kind(Path(self.folder.name) / name, lambda: self.now) for name, kind in LOGS.items()}
-        self.stores: dict[str, EventStore] = {name: log.handle(probe=self.probe) for name, log in self.logs.items()}
+        self.stores: dict[str, EventStore] = {}
+        self.others: dict[str, EventStore] = {}
+        self.open()
+        self.claimed: set[str] = set()
         self.pairs: dict[str, list[str]] = {name: [] for name in LOGS}
+
+    def open(self) -> None:
+        """Two handles on each log: they have claims of their own."""
+        self.stores = {name: log.handle(probe=self.probe) for name, log in self.logs.items()}
+        self.others = {name: log.handle(probe=self.probe) for name, log in self.logs.items()}
 
     def probe(self, crossing: str) -> None:
         if crossing == self.cut_at:
             raise Cut
 
-    def all_answer_alike(self, ask: Callable[[EventStore], object]) -> object:
+    def all_answer_alike(self, ask: Callable[[EventStore], object], *, by_the_other: bool = False) -> object:
         answers = {}
-        for name, store in self.stores.items():
+        for name, store in (self.others if by_the_other else self.stores).items():
             try:
                 answers[name] = ask(store)
             except TwinstepError as error:
@@ -70,17 +82,36 @@ class StoresAgree(RuleBasedStateMachine):
         ahead=st.sampled_from([0, 0, 0, 0, -1, 1]),
         wrong_hash=st.sampled_from([None, None, None, None, "0" * 64, "x"]),
         cut_at=CROSSINGS,
+        by_the_other=st.booleans(),
     )
-    def append(self, stream: str, events: list[e.Event], ahead: int, wrong_hash: str | None, cut_at: str | None) -> None:
-        self.cut_at = cut_at
-        self._append(stream, events, ahead=ahead, wrong_hash=wrong_hash)
+    def append(
+        self, stream: str, events: list[e.Event], ahead: int, wrong_hash: str | None, cut_at: str | None, by_the_other: bool
+    ) -> None:
+        # What may be refused is not cut as well: a store may learn of a refusal only by the commit that it tries.
+        is_refused = ahead != 0 or wrong_hash is not None or stream.partition("/")[0] in self.claimed
+        self.cut_at = None if is_refused else cut_at
+        self._append(stream, events, ahead=ahead, wrong_hash=wrong_hash, by_the_other=by_the_other)
         self.cut_at = None
 
-    def _append(self, stream: str, events: Sequence[e.Event], *, ahead: int = 0, wrong_hash: str | None = None) -> None:
+    @rule(pair=st.sampled_from(["pair1", "pair2"]), by_the_other=st.booleans())
+    def claim(self, pair: str, by_the_other: bool) -> None:
+        self.claimed.add(pair)
+        self.all_answer_alike(lambda store: store.claim(pair), by_the_other=by_the_other)
+
+    def _append(
+        self,
+        stream: str,
+        events: Sequence[e.Event],
+        *,
+        ahead: int = 0,
+        wrong_hash: str | None = None,
+        by_the_other: bool = False,
+    ) -> None:
         version, last_hash = head(self.stores["memory"], stream)
         expected_hash = last_hash if wrong_hash is None else wrong_hash
         self.all_answer_alike(
-            lambda store: store.append(stream, events, expected_version=version + ahead, expected_hash=expected_hash)
+            lambda store: store.append(stream, events, expected_version=version + ahead, expected_hash=expected_hash),
+            by_the_other=by_the_other,
         )
 
     @rule(appends=histories(migration="0003_legal", max_appends=5), number=st.integers(0, 99))
@@ -105,13 +136,12 @@ class StoresAgree(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        for name, log in self.logs.items():
-            self.stores[name].close()
-            self.stores[name] = log.handle(probe=self.probe)
+        self.close()
+        self.open()
 
     @rule()
     def close(self) -> None:
-        for store in self.stores.values():
+        for store in (*self.stores.values(), *self.others.values()):
             store.close()
 
     @rule()

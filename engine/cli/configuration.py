@@ -71,9 +71,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         Setting(
             name="log",
             metavar="URL",
-            wanted="sqlite:///path or memory:",
+            wanted="sqlite:///path, postgresql://... or memory:",
             example='"sqlite:///app.db.twinstep/log.db"',
-            help="The log, as sqlite:///path (log.db in the state folder).",
+            help="The log, as sqlite:///path or postgresql://... (log.db in the state folder).",
         ),
         Setting(
             name="state-dir",
