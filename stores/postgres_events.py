@@ -23,7 +23,7 @@ import psycopg
 from attrs import evolve
 
 from ..events.codec import decode
-from ..events.errors import ConcurrencyConflict, InDoubt, LostLock, Unreachable
+from ..events.errors import ConcurrencyConflict, InDoubt, LogDamaged, LostLock, Unreachable
 from ..events.projections import ROW_TYPES, Row, RowKey, key_of, project
 from ..events.types import Event, Recorded
 from . import postgres_log_rows as rows_of
@@ -176,6 +176,12 @@ class PostgresEventStore:
                 return [row for _, row in _rebuilt(connection)[1] if isinstance(row, kind)]
 
         return self._log.reading(read, nothing=[])
+
+    def check(self) -> None:
+        """Raise LogDamaged (T293) where events are missing between the first and the last that the log has handed out."""
+        events, last = self._log.reading(rows_of.counted, nothing=(0, 0))
+        if events != last:
+            raise LogDamaged("T293", location=self.location, events=events, last=last)
 
     def rebuild_rows(self) -> None:
         """Empty the read tables and fill them again from the log, in one commit. Only the log's owner may."""

@@ -114,6 +114,12 @@ def changed_rows(order: Order, known: PairRows) -> dict[RowKey, tuple[int, Row]]
     return changed
 
 
+def counted(connection: Remote) -> tuple[int, int]:
+    """How many events there are, and the position that was handed out last; the same in a whole log."""
+    found = connection.execute("SELECT count(*), (SELECT last_position FROM twinstep.log) FROM twinstep.events").fetchone()
+    return (0, 0) if found is None else (int(found[0]), int(found[1]))
+
+
 def append(
     connection: Remote,
     *,
