@@ -5,6 +5,8 @@ Read next: `loop.py` (what drives one), `coordinator.py` (who asks for it).
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from ..events.errors import (
     Blocked,
     ConcurrencyConflict,
@@ -13,6 +15,7 @@ from ..events.errors import (
     InputError,
     Locked,
     LogDamaged,
+    LostLock,
     TwinstepError,
 )
 from ..events.lifecycle import State
@@ -21,7 +24,7 @@ from ..migrations.work import RestoreOrder
 from .decide import Request, Wish
 from .definitions import Defined
 from .loop import Finished, Loop
-from .report import Report, RunReport, error_report, run_reports
+from .report import ErrorReport, Report, RunReport, error_report, run_reports
 from .session import Session
 from .worker import Declaring, Worker
 
@@ -93,8 +96,7 @@ class Driver:
             return Report(outcome="up_to_date")
         _, wish, last = self._finished[-1]
         outcome, exit_code = _outcome(wish, last)
-        error = None if last.error is None else error_report(last.error)
-        return Report(outcome=outcome, runs=tuple(runs), exit_code=exit_code, error=error)
+        return Report(outcome=outcome, runs=tuple(runs), exit_code=exit_code, error=_told(last))
 
 
 def _word(wish: Wish, finished: Finished) -> str:
@@ -128,6 +130,20 @@ def _outcome(wish: Wish, finished: Finished) -> tuple[str, int]:
         # A skipped remote that was tried and refused leaves the migration verified, and the run rolled back.
         return (outcome_of(error), error.exit_code) if not _ended_here(finished) else ("rolled_back", 1)
     return ("up_to_date", 0) if not finished.runs else (str(status.state), 0)
+
+
+def _told(finished: Finished) -> ErrorReport | None:
+    """What the loop stopped at, in words. Who finds the remote locked half-way has changed something already: the words for
+    that error are those of a call that could not begin."""
+    error = finished.error
+    if error is None:
+        return None
+    told = error_report(error)
+    if not finished.status.in_flight or not isinstance(error, Locked) or isinstance(error, LostLock):
+        return told
+    effect = f"What this run has done so far stands, and it is in flight at {finished.status.state}."
+    next_step = "Run 'twinstep resume' once the other one has finished, or give it --wait SECONDS."
+    return evolve(told, message=f"{error.condition} {effect}", next_step=next_step)
 
 
 def _ended_here(finished: Finished) -> bool:

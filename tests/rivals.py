@@ -99,6 +99,11 @@ class Answer:
         return " ".join(filter(None, (self.data.get("outcome", "?"), error.get("code"))))
 
     @property
+    def changed(self) -> bool:
+        """Whether a run of it has begun, by its own report."""
+        return bool(self.data.get("runs"))
+
+    @property
     def message(self) -> str:
         """What it says went wrong."""
         return str((self.data.get("error") or {}).get("message", ""))
@@ -220,6 +225,8 @@ def _wrong_answers(ground: Ground, answers: Sequence[Answer], *, waits: bool) ->
     for answer in answers:
         if (answer.code, answer.outcome) not in legal:
             yield f"exit {answer.code}, {answer.outcome}: {answer.message or answer.err[-400:]}"
+        if answer.changed and "Nothing was changed" in answer.message:
+            yield f"says that nothing was changed, and left a run at {answer.data['runs'][-1]['state']}"
         if "Traceback" in answer.err:
             yield f"a traceback: {answer.err[-400:]}"
     verified = sum(answer.outcome == "verified" for answer in answers)

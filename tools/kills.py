@@ -51,8 +51,8 @@ def main() -> int:
         print(f"PostgreSQL {server.version}, {wanted.notes} notes on each side, seed {wanted.seed}; unkilled: {unkilled}")
         for one in kills(stage, count=wanted.kills, seed=wanted.seed, failed=failed):
             found.append(one)
-            if len(found) % 25 == 0:
-                print(f"{len(found)} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            hit = ", ".join(f"{each} after {after:.2f} s" for each, after in zip(one.hit, one.delays, strict=True))
+            print(f"{one.number} {one.kind.name}: {hit}; {one.ends}, {one.seconds:.1f} s", file=sys.stderr, flush=True)
     _show(found)
     wrong = sum(bool(one.differs) for one in found)
     print(f"\n{_killed(found)} runs killed, {sum(len(one.hit) - one.hit.count(ENDED) for one in found)} kills in all", end="")
