@@ -21,7 +21,7 @@ from rivals import FORMS, Form, Ground, Round, fought  # noqa: E402
 
 from twinstep.engine.embedded import EmbeddedPostgres  # noqa: E402
 
-ROW = "{:<42} {:<7} {:>6} {:>9} {:>11} {:>6} {:>6} {:>9} {:>6} {:>8}"
+ROW = "{:<45} {:<7} {:>6} {:>9} {:>11} {:>6} {:>6} {:>9} {:>6} {:>8}"
 HEAD = ("form", "--wait", "rounds", "migrated", "up to date", "T401", "T504", "unnamed", "wrong", "seconds")
 
 
