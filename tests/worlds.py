@@ -17,12 +17,15 @@ database equals, row for row, the one legal outcome.
 from __future__ import annotations
 
 import copy
+import inspect
 import re
+import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,8 +36,9 @@ from twinstep.engine import loop, quarantining, restoring, worker
 from twinstep.engine.coordinator import Coordinator
 from twinstep.events import types as e
 from twinstep.events.codec import decode
-from twinstep.events.fold import fold
+from twinstep.events.fold import Status, fold
 from twinstep.events.lifecycle import State
+from twinstep.events.types import Recorded
 from twinstep.migrations import steps
 from twinstep.migrations.definition import Migration
 from twinstep.migrations.ledger import HEAD, SideLedger
@@ -74,7 +78,41 @@ def without_chance() -> Iterator[Ids]:
             patch.setattr(module, "uuid7", ids.draw)
         patch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: 0.0))
         patch.setattr(steps, "datetime", SimpleNamespace(now=lambda zone: NOW))
+        # Two thirds of the time: sources that do not change, and records that are never changed, read again and again.
+        patch.setattr(inspect, "getsource", cache(inspect.getsource))
+        for function, known in ((decode, _decoding()), (fold, _folding())):
+            for name, module in list(sys.modules.items()):
+                if name.startswith("twinstep.") and vars(module).get(function.__name__) is function:
+                    patch.setattr(module, function.__name__, known)
         yield ids
+
+
+def _decoding() -> Callable[[Recorded], e.Event]:
+    """`decode`, once for each record. The hash of a record names all that is in it."""
+    known: dict[str, e.Event] = {}
+
+    def decoded(record: Recorded) -> e.Event:
+        if record.hash not in known:
+            known[record.hash] = decode(record)
+        return known[record.hash]
+
+    return decoded
+
+
+def _folding() -> Callable[..., Status]:
+    """`fold`, once for each record. Its hash names all that is before it too."""
+    known: dict[str, Status] = {}
+
+    def folded(records: Iterable[Recorded], status: Status | None = None) -> Status:
+        assert status is None
+        waiting = list(records)
+        at = next((at for at in range(len(waiting), 0, -1) if waiting[at - 1].hash in known), 0)
+        found = known[waiting[at - 1].hash] if at else Status()
+        for record in waiting[at:]:
+            found = known[record.hash] = fold([record], found)
+        return found
+
+    return folded
 
 
 def _log() -> MemoryEventStore:
@@ -304,7 +342,8 @@ class Tree:
         scenario = self._scenario
         same = scenario.meanwhile is None and scenario.goes_on_with is None
         world = self._ended.pop(number) if same and number in self._ended else self._run_again(number)
-        coordinator(scenario, world, self._state_dir).resume()
+        if any(status.in_flight for status in statuses(world).values()):
+            coordinator(scenario, world, self._state_dir).resume()
         return world
 
     def _run_again(self, number: int) -> World:
@@ -359,9 +398,8 @@ def walk(scenario: Scenario, state_dir: Path, *, crashes: int, every: int = 1) -
 def check_end(scenario: Scenario, world: World, legal: Outcome) -> None:
     """Everything that must hold when nothing is left to do."""
     assert check_log(world.log).sound
-    streams = [name for name in world.log.streams() if "/" in name]
-    statuses = {name.partition("/")[2]: fold(world.log.read(name)) for name in streams}
-    assert statuses[ID].state is scenario.ends, statuses[ID].state
+    found = statuses(world)
+    assert found[ID].state is scenario.ends, found[ID].state
     assert Outcome.of(world) == legal, f"{Outcome.of(world)} instead of {legal}"
     items = world.local.contents.tables["items"]["a"], world.remote.contents.tables["items"]["a"]
     assert items == scenario.holds, items
@@ -369,13 +407,19 @@ def check_end(scenario: Scenario, world: World, legal: Outcome) -> None:
         rows = [row for row in database.contents.ledger if row.direction != HEAD]
         assert len({(row.migration, row.direction, row.step, row.run, row.undoes) for row in rows}) == len(rows), "a row twice"
         assert database.locked_by is None
-    for name, status in statuses.items():
+    for name, status in found.items():
         assert not status.in_flight, name
         for database, by in ((world.local, status.local_by), (world.remote, status.remote_by)):
             ledger = SideLedger(rows=tuple(row for row in database.contents.ledger if row.migration == name))
             applied = ledger.applied_by()
             assert (by is not None) == (applied is not None), f"the log and a ledger disagree about {name}"
     _check_quarantine(world)
+
+
+def statuses(world: World) -> dict[str, Status]:
+    """What the log says of each migration."""
+    streams = [name for name in world.log.streams() if "/" in name]
+    return {name.partition("/")[2]: fold(world.log.read(name)) for name in streams}
 
 
 def _check_quarantine(world: World) -> None:
