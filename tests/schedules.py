@@ -704,6 +704,7 @@ SCENARIOS = (
         before=(_migrate,),
         then=_lose_the_log,
         call=_adopt_and_back,
+        single_call=False,
         goes_on_with=_adopt_and_back_once,
         **_REFUSED,
     ),
