@@ -315,15 +315,14 @@ def test_the_ledger_is_described_column_by_column() -> None:
     assert tuple(first_cells(section(ROOT / "docs" / "log.md", "ledger"))) == COLUMNS
 
 
-def test_the_types_that_nothing_writes_yet_are_named() -> None:
+def test_every_type_is_written_by_something() -> None:
     written = {
         node.func.attr
         for path in (ROOT / "engine").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
     }
-    named = re.findall(r"`(\w+)`", section(ROOT / "docs" / "log.md", "unwritten"))
-    assert set(named) == EVENT_TYPES.keys() - written
+    assert EVENT_TYPES.keys() <= written
 
 
 def test_every_state_is_described() -> None:
