@@ -201,6 +201,9 @@ class Loop:
         self._probe(f"{row.effect}:performed")
         events[-1] = _timed(events[-1], seconds)
         self._append(events)
+        # Taking the lock anew is part of each try, and gets nothing done by itself.
+        if row.effect is not Effect.START_REMOTE:
+            self._patience.done()
 
     def _append(self, events: list[Event]) -> None:
         """Record what was done; the state machine has the last word on whether it may be written."""
@@ -213,7 +216,6 @@ class Loop:
             )
         except (Blocked, ConcurrencyConflict, InDoubt, Locked) as error:
             raise _NotRecorded(error) from error
-        self._patience.done()
         for record, event in zip(records, events, strict=True):
             self._status = with_changes(
                 evolve(self._status, event, stream=self._stream), version=record.version, last_hash=record.hash

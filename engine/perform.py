@@ -137,11 +137,12 @@ def _check_way_back(worker: Worker, sides: Sequence[SideName]) -> None:
 
 
 def _check_remote_is_free(worker: Worker, run: e.RunStarted, observed: Observed) -> None:
-    assert observed.remote is not None
-    half = observed.remote.half_applied_by(other_than=(run.run,))
+    # The session may have been lost when the ledger was to be read, and another one have been let in since.
+    remote = worker.target("remote").ledger(run.migration) if observed.remote is None else observed.remote
+    half = remote.half_applied_by(other_than=(run.run,))
     if half is not None:
         raise Blocked("T203", migration=run.migration, run=half.run)
-    if run.remote_role == "require" and observed.remote.applied_by() is None:
+    if run.remote_role == "require" and remote.applied_by() is None:
         raise Blocked("T205", migration=run.migration)
 
 

@@ -159,6 +159,14 @@ def test_with_the_answer_to_any_commit_lost_the_same_call_ends_it(
     assert runs.ends == {"{} {}".format(*ENDS[name]): commits + 1}
 
 
+def test_a_session_lost_while_the_ledger_is_read_for_the_first_time_is_no_fault_of_the_run(
+    postgres: EmbeddedPostgres, folder: Callable[[], Path]
+) -> None:
+    runs = Sweep("success", postgres, folder)
+    runs.over(first(lambda message: message.kind == "S" and "twinstep.ledger WHERE migration" in message.text, Act.SWALLOW))
+    assert runs.ends == {"verified 0": 1}
+
+
 # Deaf
 
 
@@ -208,9 +216,9 @@ def test_where_nobody_answers_any_more_the_wait_ends_too(remote_url: str, monkey
 
 
 @pytest.mark.usefixtures("impatient")
-def test_where_a_server_answers_but_has_no_room_to_be_asked_the_wait_goes_on(remote_url: str) -> None:
+def test_where_a_server_answers_and_lets_nobody_in_to_ask_the_wait_goes_on(remote_url: str, postgres: EmbeddedPostgres) -> None:
     with network_to(remote_url) as network, closing(open_remote(network.url)) as connection:
-        with psycopg.connect(remote_url, autocommit=True) as other:
+        with psycopg.connect(postgres.url(), autocommit=True) as other:
             other.execute(f"ALTER DATABASE {database_of(remote_url)} ALLOW_CONNECTIONS false".encode())
         assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
 
