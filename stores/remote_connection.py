@@ -135,8 +135,10 @@ def open_remote(url: str, *, connect_seconds: float = 10.0, doing: str = "look")
     try:
         row = connection.execute(_BEGIN_SESSION, (connection.pgconn.backend_pid,)).fetchone()
         if row is not None:
-            connection.backend = (int(row[0]), str(row[1]))
-            connection.at_work = partial(_is_at_work, conninfo, connection.backend)
+            pid, since, is_direct = int(row[0]), str(row[1]), row[2] is not None
+            connection.at_work = partial(_is_at_work, conninfo, (pid, since))
+            # A pooler's session is another client's next, and not ours to end.
+            connection.backend = (pid, since) if is_direct else None
         # Refused by a server that is not on Linux, and by one older than 14.
         with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
             if not reads_as_standard(connection):

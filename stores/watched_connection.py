@@ -62,7 +62,7 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
 
     at_work: Callable[[], bool] | None = None
     backend: tuple[int, str] | None = None
-    """The server's session behind it: its process, and when that began."""
+    """The server's session that is this connection's alone: its process, and when that began. None behind a pooler."""
 
     def wait(self, gen: PQGen[RV], interval: float = POLL_SECONDS, timeout: float | None = None) -> RV:
         """As psycopg's. Raises NoAnswer, after which the connection is broken."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from network import Act, Message, Rule, at, first, is_commit, network_to
+from pooling_proxy import pooling
 from real_schedules import SCENARIOS, Place, begin, check_end, database_of, legal_world
 from targets import sometimes
 
@@ -27,6 +28,8 @@ from twinstep.engine.backup_report import BackupReport
 from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.engine.report import Report
+from twinstep.events.errors import InDoubt
+from twinstep.migrations.postgres_target import PostgresTarget
 from twinstep.stores import remote_connection, watched_connection
 from twinstep.stores.remote_connection import open_remote
 from twinstep.stores.seam import Probe, no_probe
@@ -221,6 +224,31 @@ def test_where_a_server_answers_and_lets_nobody_in_to_ask_the_wait_goes_on(remot
         with psycopg.connect(postgres.url(), autocommit=True) as other:
             other.execute(f"ALTER DATABASE {database_of(remote_url)} ALLOW_CONNECTIONS false".encode())
         assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_behind_a_pooler_a_long_statement_is_waited_for_and_no_session_is_ours_to_end(
+    remote_url: str, postgres: EmbeddedPostgres
+) -> None:
+    name = database_of(remote_url)
+    with pooling(f"{postgres.folder}/.s.PGSQL.5432", name, keeps=True) as port:
+        with closing(open_remote(f"postgresql://postgres@127.0.0.1:{port}/{name}")) as connection:
+            assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
+            assert connection.backend is None
+
+
+def test_a_lost_session_that_does_not_end_keeps_the_next_one_out(remote_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_connection, "END_SECONDS", 1)
+    with closing(PostgresTarget(remote_url)) as target, closing(open_remote(remote_url)) as other:
+        target.hold()
+        (pid,) = other.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory'").fetchone() or (0,)
+        os.kill(pid, signal.SIGSTOP)
+        target.close()
+        with pytest.raises(InDoubt) as doubt:
+            target.hold()
+        os.kill(pid, signal.SIGCONT)
+        assert doubt.value.code == "T392"
+        assert target.hold()
 
 
 def test_ctrl_c_ends_the_wait_for_a_deaf_server_at_once(remote_url: str) -> None:

@@ -20,6 +20,7 @@ from twinstep.migrations.definition import Migration, RemoteOptions, Side
 from twinstep.migrations.passing import is_passing
 from twinstep.migrations.patience import FIRST_SECONDS, LONGEST_SECONDS, Patience
 from twinstep.migrations.postgres_target import PostgresTarget
+from twinstep.stores.remote_connection import open_remote
 
 
 @pytest.fixture
@@ -117,6 +118,17 @@ LASTING: list[TwinstepError] = [
 def test_what_is_lost_or_away_is_passing_and_a_login_that_is_wrong_is_not() -> None:
     assert all(is_passing(error) for error in PASSING)
     assert not any(is_passing(error) for error in LASTING)
+
+
+def test_a_server_without_room_for_another_session_is_tried_again(remote: PostgresPlace) -> None:
+    role = f"crowded_{remote.asked('SELECT current_database()')[0][0]}"
+    remote.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
+    try:
+        with pytest.raises(Unreachable) as away:
+            open_remote(remote.url.replace("postgresql://postgres@", f"postgresql://{role}@"))
+        assert is_passing(away.value)
+    finally:
+        remote.execute(f"DROP ROLE {role}")
 
 
 def raising(code: str) -> str:
