@@ -189,7 +189,10 @@ def _side(opened: Session, found: VerifiedMigration, work: SideWork, *, integrit
         opened.problems[work.side] = error
         return found
     except Refused as error:
-        problems.append(error.condition)
+        if error.condition in _accepted_before(opened, found.id):
+            findings.append(f"accepted before: {error.condition}")
+        else:
+            problems.append(error.condition)
     defined = opened.defined.get(found.id)
     queries = [query for query in (defined.queries if defined is not None else ()) if query.side == work.side]
     before = _measured(opened, found.id)
@@ -207,6 +210,20 @@ def _side(opened: Session, found: VerifiedMigration, work: SideWork, *, integrit
         (problems if lost else findings).extend(said)
     measured = query_times(tuple(before.values()), [timing.to_json() for timing in timings])
     return evolve(found, problems=tuple(problems), findings=tuple(findings), queries=(*found.queries, *measured))
+
+
+def _accepted_before(opened: Session, name: str) -> frozenset[str]:
+    """What a person has accepted of the migration since it was begun last."""
+    accepted: frozenset[str] = frozenset()
+    for record in opened.store.read(opened.stream(name)):
+        match decode(record):
+            case e.RunStarted(direction=e.APPLY):
+                accepted = frozenset()
+            case e.VerificationAccepted(differences=differences):
+                accepted |= frozenset(differences)
+            case _:
+                pass
+    return accepted
 
 
 def _measured(opened: Session, name: str) -> dict[tuple[str, str], Mapping[str, Json]]:

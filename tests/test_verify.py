@@ -343,8 +343,9 @@ def test_an_irreversible_migration_whose_verification_is_refused_waits_until_it_
     assert project.run("migrate").code == 6
     assert project.run("resume").code == 6
     assert project.run("rollback").code == 6
+    assert "'twinstep verify --accept'" in project.run("status", "--json").data["in_flight"]["next_step"]
     answer = verify(project, "--accept")
-    assert answer.code == 3, answer.data  # accepted, and its check fails still
+    assert (answer.code, answer.data["outcome"]) == (0, "accepted")
     (accepted,) = answer.data["accepted"]
     assert (accepted["migration"], accepted["what"]) == (SECOND, "what verification has refused")
     assert "never right" in accepted["differences"][0]
@@ -355,6 +356,15 @@ def test_an_irreversible_migration_whose_verification_is_refused_waits_until_it_
     status = project.run("status", "--json").data
     assert (status["in_flight"], status["migrations"][1]["state"], status["conflicts"]) == (None, "verified", [])
     assert (status["migrations"][1]["local_status"], status["migrations"][1]["remote_status"]) == ("completed", "completed")
+    # Its check fails still, which was accepted, and is no problem any more; another failure would be one.
+    again = verify(project)
+    assert (again.code, again.data["outcome"]) == (0, "verified")
+    (finding,) = again.data["migrations"][1]["findings"]
+    assert finding == f"accepted before: {accepted['differences'][0]}"
+    script = project.folder / "migrations" / SECOND / "migration.py"
+    script.write_text(IRREVERSIBLE["migration.py"].replace("never", "not"))
+    assert verify(project).data["outcome"] == "problems"
+    script.write_text(IRREVERSIBLE["migration.py"])
     # Its look is the one that is compared with from now on.
     remote(project, "ALTER TABLE more ADD COLUMN by_hand int")
     assert [one["kind"] for one in project.run("status", "--json").data["conflicts"]] == ["drift"]
@@ -418,6 +428,7 @@ def test_a_take_back_that_has_undone_half_is_not_accepted(project: Project) -> N
     (project.folder / "migrations" / SECOND / "local.down.sql").write_text("DROP TABLE mispelt;")
     migrated(project)
     assert project.run("rollback").code == 6
+    assert project.run("status", "--json").data["in_flight"]["next_step"].startswith("Correct the down file")
     assert remote(project, "SELECT to_regclass('more') IS NULL") == [(True,)]
     answer = verify(project, "--accept")
     assert (answer.code, answer.data["error"]["code"], answer.data["accepted"]) == (6, "T274", [])
@@ -431,6 +442,15 @@ def test_the_difference_that_going_back_left_is_accepted_by_name(project: Projec
     (project.folder / "migrations" / SECOND / "local.down.sql").write_text("DROP TABLE more; CREATE TABLE left_behind (x);")
     migrated(project)
     assert project.run("rollback").code == 6
+    # Taking back cannot help: what leads out is what was said when it was refused.
+    in_flight = project.run("status", "--json").data["in_flight"]
+    assert in_flight["problem"].startswith("T335 ")
+    assert "table left_behind is new" in in_flight["problem"]
+    for words in (["status"], ["check"]):
+        shown = " ".join(project.run(*words).out.split())
+        assert "T335" in shown
+        assert "keep it as it is with 'twinstep verify --accept'" in shown
+        assert "takes it back" not in shown
     answer = verify(project, "--accept")
     (accepted,) = answer.data["accepted"][:1]
     assert (accepted["what"], accepted["differences"]) == (
