@@ -97,13 +97,19 @@ class Report:
 
 @frozen(kw_only=True)
 class InFlight:
-    """A run that has begun and not ended. `holder` is who says that it is at work on it right now, None where nobody does."""
+    """A run that has begun and not ended. `holder` is who says that it is at work on it right now, None where nobody does.
+
+    `problem` is what it waits for a person for, or what keeps it from going on; empty where nothing is known to. `next_step` is
+    what leads on.
+    """
 
     run: str
     migration: str
     state: str
     since: str
     holder: str | None = None
+    problem: str = ""
+    next_step: str = ""
 
 
 @frozen(kw_only=True)

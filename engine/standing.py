@@ -9,10 +9,14 @@ from collections.abc import Iterator, Sequence
 
 from attrs import evolve
 
+from ..events.errors import Blocked
+from ..events.fold import Status
+from ..events.lifecycle import State
 from ..events.projections import SyncRow
 from ..migrations.definition import SideName
 from ..migrations.ledger import SideLedger
 from .conflicts import Known, conflicts
+from .decide import has_work
 from .definitions import SIDES
 from .locks import at_work
 from .planning import due, order_of
@@ -49,15 +53,45 @@ def status_report(opened: Session, known: Known) -> StatusReport:
 def _in_flight(opened: Session, known: Known) -> InFlight | None:
     for name, status in known.statuses.items():
         if status.in_flight and status.run is not None:
-            own = [record for record in opened.store.read(opened.stream(name)) if record.type == "RunStarted"]
+            records = opened.store.read(opened.stream(name))
+            own = [record for record in records if record.type == "RunStarted"]
+            problem, next_step = _way_out(opened, name, status, refused_last=records[-1].type == "StepFailed")
             return InFlight(
                 run=status.run.run,
                 migration=name,
                 state=str(status.state),
                 since=own[-1].recorded_at,
                 holder=at_work(opened.settings.state_folder),
+                problem=problem,
+                next_step=next_step,
             )
     return None
+
+
+def _way_out(opened: Session, migration: str, status: Status, *, refused_last: bool) -> tuple[str, str]:
+    """What the run in flight waits for, as far as the log and this look tell, and what leads on.
+
+    A refusal that did not lead back is the last event of its stream (T335 to T339): its own words say who has to do what.
+    """
+    assert status.run is not None
+    if refused_last and status.failure is not None:
+        return f"{status.failure.code} {status.failure.message}", status.failure.next_step
+    needed = {"local": True, "remote": status.remote_started or status.remote_by is not None}
+    away = [side for side in SIDES if has_work(status, side) and needed[side] and side not in opened.targets]
+    if away:
+        missing = Blocked("T260", migration=migration, side=away[0])
+        return missing.condition, missing.next_step
+    problem = opened.problems.get("remote") if has_work(status, "remote") else None
+    if problem is not None:
+        later = "; 'twinstep resume --skip-remote' leaves it for later" if _may_leave_the_remote(status) else ""
+        return str(getattr(problem, "condition", problem)), f"When the remote answers again, run 'twinstep resume'{later}."
+    if status.state is State.ROLLING_BACK:
+        return "", "'twinstep resume' takes back what is left of it."
+    return "", "'twinstep resume' finishes it, 'twinstep rollback' takes it back."
+
+
+def _may_leave_the_remote(status: Status) -> bool:
+    return status.state is not State.ROLLING_BACK and not status.remote_started
 
 
 def _side(opened: Session, known: Known, side: SideName) -> SideReport:

@@ -55,7 +55,8 @@ def in_flight_json(found: InFlight | None) -> Shape | None:
     """The run in flight; None where there is none."""
     if found is None:
         return None
-    return {"run": found.run, "migration": found.migration, "state": found.state, "since": found.since}
+    shape: Shape = {"run": found.run, "migration": found.migration, "state": found.state, "since": found.since}
+    return {**shape, "problem": without_passwords(found.problem), "next_step": found.next_step}
 
 
 def conflicts_json(conflicts: Sequence[ConflictReport]) -> list[Shape]:

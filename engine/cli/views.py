@@ -112,7 +112,10 @@ def show_in_flight(run: InFlight, screen: Screen, *, stopped: bool) -> None:
     if run.holder is not None:
         screen.paragraph(f"Another call is at work on it ({run.holder}); wait until it has ended.", first="Next: ")
     elif not stopped:
-        screen.paragraph("'twinstep resume' finishes it, 'twinstep rollback' takes it back.", first="Next: ")
+        if run.problem:
+            screen.paragraph(without_passwords(run.problem), first="    ", rest="    ", style=BAD)
+        if run.next_step:
+            screen.paragraph(run.next_step, first="Next: ")
 
 
 def show_conflict(conflict: ConflictReport, screen: Screen) -> None:
