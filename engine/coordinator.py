@@ -52,6 +52,7 @@ from .report import (
     RunReport,
     StatusReport,
     VerifyReport,
+    begun_at,
     error_report,
     run_reports,
 )
@@ -150,9 +151,10 @@ class Coordinator:
         with self._reading(needs_folder=False) as opened:
             prefix = f"{opened.pair}/"
             streams = [name for name in opened.store.streams() if name.startswith(prefix)]
-            reports = [report for name in streams for report in run_reports(opened.store.read(name))]
-        # UUIDv7: the order of the ids is the order in which the runs began.
-        return tuple(sorted(reports, key=lambda report: (report.started_at, report.run)))
+            histories = [opened.store.read(name) for name in streams]
+            found = [each for records in histories for each in zip(begun_at(records), run_reports(records), strict=True)]
+        # By their places in the log: a clock may have been set back in between.
+        return tuple(report for _, report in sorted(found, key=lambda each: each[0]))
 
     def events(self, stream: str | None = None) -> tuple[Recorded, ...]:
         """The log's events, of one stream or of all, in order."""

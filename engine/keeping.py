@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import cast
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
 
 from ..events import types as e
+from ..events.codec import decode
 from ..events.errors import Blocked, ConcurrencyConflict, Defect, InDoubt, TwinstepError
 from ..events.projections import BackupRow
 from ..events.types import Event, Json
@@ -23,6 +24,8 @@ from .backup_report import BY_HAND, FOUND, LEFT_ALONE, REPLACED, BackupReport, O
 from .pair_log import append_to_pair
 from .report import error_report
 from .session import Session
+
+SECOND_LOOK: Final = timedelta(days=1)
 
 
 def backups_of(opened: Session) -> Backups:
@@ -126,20 +129,48 @@ def tidy(opened: Session, keep_days: int) -> tuple[str, ...]:
     try:
         note_found(opened)
         ours = [row for row in _not_needed(opened) if described(row).get("why") not in LEFT_ALONE]
-        ends = {row.backup_id: (made_at(row) + timedelta(days=keep_days)).isoformat() for row in ours}
+        now, heard = opened.settings.clock(), _heard_of(opened)
+        ends = {
+            row.backup_id: _ends(row, made=max(made_at(row), heard[row.backup_id]), keep_days=keep_days, now=now)
+            for row in ours
+        }
         append_to_pair(
             opened,
             [
-                e.BackupCleanupScheduled(backup=row.backup_id, at=ends[row.backup_id])
+                e.BackupCleanupScheduled(backup=row.backup_id, at=ends[row.backup_id].isoformat())
                 for row in ours
-                if row.cleanup_at != ends[row.backup_id]
+                if row.cleanup_at != ends[row.backup_id].isoformat()
             ],
         )
-        now = opened.settings.clock()
-        due = [row for row in ours if datetime.fromisoformat(ends[row.backup_id]) <= now]
-        return _delete(opened, opened.backups, due)[2]
+        return _delete(opened, opened.backups, [row for row in ours if ends[row.backup_id] <= now])[2]
     except (Blocked, ConcurrencyConflict, InDoubt, Defect) as error:
         return (f"old backups were not looked after: {error.code} {error.condition}",)
+
+
+def _ends(row: BackupRow, *, made: datetime, keep_days: int, now: datetime) -> datetime:
+    """When the backup may be deleted: a day after a call has found it to be old, so that a clock which runs ahead for a moment
+    takes nothing along. Without any time to keep it, at once."""
+    end = made + timedelta(days=keep_days)
+    if now < end or not keep_days:
+        return end
+    planned = end if row.cleanup_at is None else datetime.fromisoformat(row.cleanup_at)
+    # A date that lies further ahead is one of a clock that was ahead then.
+    return planned if end < planned <= now + SECOND_LOOK else now + SECOND_LOOK
+
+
+def _heard_of(opened: Session) -> dict[str, datetime]:
+    """For each backup the latest time in the log until then: it is no older, whatever the clock said when it was made."""
+    found: dict[str, datetime] = {}
+    latest = datetime.min.replace(tzinfo=UTC)
+    for record in opened.in_order():
+        latest = max(latest, datetime.fromisoformat(record.recorded_at))
+        match decode(record):
+            case e.BackedUp(backup=backup) | e.BackupCreated(backup=backup) | e.LocalUndone(replaced=backup):
+                if backup is not None:
+                    found.setdefault(str(backup["id"]), latest)
+            case _:
+                pass
+    return found
 
 
 def made_at(row: BackupRow) -> datetime:

@@ -270,6 +270,16 @@ def run_reports(records: Sequence[Recorded]) -> tuple[RunReport, ...]:
     return tuple(run_report(own, str(states[run])) for run, own in runs.items())
 
 
+def begun_at(records: Sequence[Recorded]) -> tuple[int, ...]:
+    """The position of the first event of each of the same attempts."""
+    first: dict[str, int] = {}
+    for record in records:
+        event = decode(record)
+        if isinstance(event, e.RunEvent):
+            first.setdefault(event.run, record.position)
+    return tuple(first.values())
+
+
 def _state_of(event: Event, status: Status) -> State:
     """A run's own state: one that was rolled back stays so, also where the migration is as an earlier run left it."""
     if isinstance(event, e.ValidationFailed):

@@ -139,8 +139,12 @@ class Session:
 
         What is decided is decided by these: the tables themselves are for others to read, and anybody can write to them.
         """
+        return list(rebuild(self.in_order()).values())
+
+    def in_order(self) -> list[Recorded]:
+        """All events of this pair, in the order in which they were recorded."""
         records = (*chain.from_iterable(self.histories().values()), *self.of_the_pair())
-        return list(rebuild(sorted(records, key=attrgetter("position"))).values())
+        return sorted(records, key=attrgetter("position"))
 
     def mend_read_tables(self) -> None:
         """Make the read tables again where this pair's rows are not what the events say, and say so in `findings`."""

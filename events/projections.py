@@ -303,12 +303,11 @@ def _sync(row: SyncRow, record: Recorded, event: Event) -> SyncRow:
                 last_sync_check=when,
             )
         case e.RollbackAbandoned():
-            stood_here = _is_applied(row.local_applied_at, row.local_rollback_at)
-            stood_there = _is_applied(row.remote_applied_at, row.remote_rollback_at)
+            # What was refused to be taken back had been applied. Times do not tell: the clock may have been set back since.
             return evolve(
                 row,
-                local_status=_stands_again(row.local_status, known=stood_here),
-                remote_status=_stands_again(row.remote_status, known=stood_there),
+                local_status=_stands_again(row.local_status, known=row.local_applied_at is not None),
+                remote_status=_stands_again(row.remote_status, known=row.remote_applied_at is not None),
             )
         case e.RolledBack(stands=stands):
             return evolve(
@@ -348,10 +347,6 @@ def _ended(status: str, stands: bool) -> str:
 def _stands_again(status: str, *, known: bool) -> str:
     """A side that was refused something, and of which it is known now that its change stands all the same."""
     return COMPLETED if status == FAILED and known else status
-
-
-def _is_applied(applied_at: str | None, rollback_at: str | None) -> bool:
-    return applied_at is not None and (rollback_at is None or rollback_at <= applied_at)
 
 
 def _settled(run: str | None, has_work: bool) -> str:

@@ -315,6 +315,13 @@ def later(place: Place, days: float) -> None:
     place.now = BEGAN + timedelta(days=days)
 
 
+def found_old(place: Place, coordinator: Coordinator, days: float) -> None:
+    """A call after so many days has found what is old; it may go a day later, if the clock was right."""
+    later(place, days)
+    assert coordinator.resume().findings == ()
+    later(place, days + 1)
+
+
 def test_a_backup_is_kept_for_thirty_days_and_then_its_file_is_really_gone(place: Place) -> None:
     coordinator = place.migrated(PIN)
     (backup,) = coordinator.backups()
@@ -323,6 +330,10 @@ def test_a_backup_is_kept_for_thirty_days_and_then_its_file_is_really_gone(place
     coordinator.migrate()
     assert place.file(backup.backup_id).exists()
     later(place, 30)
+    coordinator.migrate()
+    assert place.file(backup.backup_id).exists()
+    assert rows(coordinator)[backup.backup_id].cleanup_at == (BEGAN + timedelta(days=31)).isoformat()
+    later(place, 31)
     assert coordinator.migrate().findings == ()
     assert not place.file(backup.backup_id).exists()
     assert not place.file(backup.backup_id).with_suffix(".json").exists()
@@ -334,7 +345,8 @@ def test_how_long_is_a_setting(place: Place, days: int) -> None:
     coordinator = place.coordinator(PIN, keep_days=days)
     coordinator.migrate()
     (backup,) = coordinator.backups()
-    later(place, days)
+    if days:
+        found_old(place, coordinator, days)
     coordinator.resume()
     assert not place.file(backup.backup_id).exists()
 
@@ -342,7 +354,7 @@ def test_how_long_is_a_setting(place: Place, days: int) -> None:
 def test_what_was_made_by_hand_is_kept_until_it_is_pruned_by_hand(place: Place) -> None:
     coordinator = place.migrated(PIN)
     made = coordinator.create_backup().backups[0].id
-    later(place, 400)
+    found_old(place, coordinator, 400)
     coordinator.migrate()
     assert place.file(made).exists()
     sizes = sum(file.stat().st_size for file in place.file(made).parent.iterdir())
@@ -379,7 +391,7 @@ def test_a_deletion_that_fails_is_a_finding_and_no_failure(place: Place) -> None
     file = place.file(backup.backup_id)
     file.unlink()
     file.mkdir()  # what cannot be deleted as a file
-    later(place, 31)
+    found_old(place, coordinator, 31)
     report = coordinator.migrate()
     assert (report.outcome, report.exit_code) == ("up_to_date", 0)
     assert [backup.backup_id in finding for finding in report.findings] == [True]
@@ -402,7 +414,7 @@ def test_a_backup_whose_maker_was_killed_is_found_listed_and_looked_after(place:
     coordinator = place.migrated(PIN)
     found = {json.loads(row.metadata).get("why"): row for row in coordinator.backups()}
     assert set(found) == {"found", None}
-    later(place, 31)
+    found_old(place, coordinator, 31)
     coordinator.migrate()
     # Nobody knows what it was made for: retention leaves it alone, and a person need not.
     assert {json.loads(row.metadata).get("why"): row.status for row in coordinator.backups()} == {
