@@ -1,57 +1,60 @@
-"""Killed with SIGKILL at every crossing, on a real SQLite file and a real PostgreSQL, and run again."""
+"""Killed with SIGKILL anywhere, once or twice, on a real SQLite file and a real PostgreSQL, and run again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from real_schedules import SCENARIOS, begin, check_end, database_of, killed_at, legal_world, run_again
+from forked import Forks
+from real_schedules import DROP_INDEX, INDEX, SCENARIOS, Ground, legal_world, orphans, walk
 
 from twinstep.engine.embedded import EmbeddedPostgres
 
-
-def sweep(name: str, server: EmbeddedPostgres, folder: Callable[[], Path], *, every: int) -> int:
-    """Kill at each so-many-th crossing; how many schedules that were."""
-    legal = legal_world(name, folder(), server.create_database())
-    at = 0
-    while True:
-        url = server.create_database()
-        place = begin(name, folder(), url)
-        was_killed = killed_at(name, place, at)
-        run_again(name, place)
-        check_end(name, place, legal)
-        server.drop_database(database_of(url))
-        if not was_killed:
-            return at // every
-        at += every
+# What the server is at when its client is killed, and the crossing before that.
+BUILDS = {
+    "success": (INDEX, "remote:single:before"),
+    "an index dropped": (DROP_INDEX, "remote:single:before"),
+    "an index dropped and built again": ("CREATE INDEX CONCURRENTLY item_amount", "remote:single-undo:before"),
+    "refused remotely": ("DROP INDEX CONCURRENTLY IF EXISTS", "remote:single-undo:before"),
+}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Callable[[], Path]:
-    """A new folder at each call."""
-    made = 0
-
-    def make() -> Path:
-        nonlocal made
-        made += 1
-        path = tmp_path / str(made)
-        path.mkdir()
-        return path
-
-    return make
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks.started("real_schedules", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql") as started:
+        yield started
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_killed_process_leaves_what_the_next_one_finishes(
-    name: str, postgres: EmbeddedPostgres, folder: Callable[[], Path]
+    name: str, postgres: EmbeddedPostgres, forks: Forks, tmp_path: Path
 ) -> None:
-    assert sweep(name, postgres, folder, every=7) > 1
+    at = list(SCENARIOS).index(name)
+    with Ground.prepared(name, postgres, forks, tmp_path) as ground:
+        singles, firsts, seconds = slice(at % 13, None, 13), slice(at % 17, None, 17), slice(at % 11, None, 11)
+        counted = walk(ground, legal_world(ground), singles=singles, firsts=firsts, seconds=seconds)
+    assert counted[1] >= 1
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_killed_while_the_server_is_at_a_concurrent_statement_it_ends_legally(
+    name: str, postgres: EmbeddedPostgres, forks: Forks, tmp_path: Path
+) -> None:
+    with Ground.prepared(name, postgres, forks, tmp_path) as ground:
+        assert orphans(ground, legal_world(ground), *BUILDS[name], seconds=slice(0, None, 9)) > 1
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_killed_at_every_crossing_it_ends_legally(name: str, postgres: EmbeddedPostgres, folder: Callable[[], Path]) -> None:
-    schedules = sweep(name, postgres, folder, every=1)
-    print(f"{name}: {schedules} schedules")
-    assert schedules > 7
+def test_killed_at_every_crossing_and_again_at_every_crossing_it_ends_legally(
+    name: str, postgres: EmbeddedPostgres, forks: Forks, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    began = time.monotonic()
+    with Ground.prepared(name, postgres, forks, tmp_path) as ground:
+        counted = walk(ground, legal_world(ground))
+    said = f"{counted[1]} single, {counted[2]} double, {time.monotonic() - began:.0f} s"
+    print(f"{name}: {said}")
+    record_property("schedules", f"{name}: {said}")
+    assert counted[2] > counted[1] > 5
