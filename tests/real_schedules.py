@@ -7,8 +7,9 @@ anyone but the databases.
 Schedules form a tree, as in memory (`schedules.py`). After one kill the next process begins at once, while the server may not
 have noticed yet that its client has died. For two kills the world that the first one left is kept, once the server has noticed,
 and each second kill begins from a copy of it, under the same path and the same URL: the folder is copied, and the database made
-with the kept one as its template. A statement that runs outside a transaction may go on after its client: for that, `orphans`
-kills while the server is at it.
+with the kept one as its template. Where two kills in a row leave the same world, apart from ids and times (nothing became
+durable between these crossings), only the first of them is followed further; that it is the same is looked at, not assumed.
+A statement that runs outside a transaction may go on after its client: for that, `orphans` kills while the server is at it.
 
 What is compared is the world: every row and object of both databases apart from Twinstep's own, what lies in quarantine, and
 what was kept of what a down took away, against the only legal one.
@@ -17,12 +18,13 @@ what was kept of what a down took away, against the only legal one.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from twinstep.events.fold import fold
 from twinstep.events.lifecycle import State
 from twinstep.migrations import postgres_ledger, sqlite_ledger
 from twinstep.migrations.definition import LocalOptions, Migration, Side
+from twinstep.migrations.ledger import SideLedger
 from twinstep.migrations.rebuild import ForeignKey, rebuild_table
 from twinstep.stores.log_check import check_log
 from twinstep.stores.sqlite_events import SQLiteEventStore
@@ -298,13 +301,17 @@ def _with_a_rollback_journal(scenario: Scenario) -> Scenario:
 
 SCENARIOS = {
     "success": _SUCCESS,
-    "success, rollback journal": _with_a_rollback_journal(_SUCCESS),
+    "success, rollback journal": _with_a_rollback_journal(Scenario(migration=_migration(remote=ADD_REMOTE))),
     "refused locally": Scenario(migration=_migration(local=refused(LOCAL)), ends=State.ROLLED_BACK),
     "refused remotely": _REFUSED_REMOTELY,
-    "refused remotely, rollback journal": _with_a_rollback_journal(_REFUSED_REMOTELY),
+    "refused remotely, rollback journal": _with_a_rollback_journal(
+        Scenario(migration=_migration(remote=refused(ADD_REMOTE)), ends=State.ROLLED_BACK)
+    ),
     "refused remotely and restored from the backup": _AND_RESTORED,
     "refused remotely and restored from the backup, rollback journal": _with_a_rollback_journal(_AND_RESTORED),
-    "refused by the local check": Scenario(migration=_migration(local=evolve(LOCAL, check=refuse)), ends=State.ROLLED_BACK),
+    "refused by the local check": Scenario(
+        migration=_migration(local=evolve(LOCAL, check=refuse), remote=ADD_REMOTE), ends=State.ROLLED_BACK
+    ),
     "refused by the remote check": Scenario(migration=_migration(remote=evolve(REMOTE, check=refuse)), ends=State.ROLLED_BACK),
     "irreversible, refused by its check, and accepted": Scenario(
         migration=_migration(local=ADD_LOCAL, remote=Side(up=ADD_REMOTE.up, check=refuse), irreversible=True),
@@ -318,7 +325,7 @@ SCENARIOS = {
     "remote only, refused by its check": Scenario(
         migration=_migration(local=None, remote=evolve(REMOTE, check=refuse)), local=False, ends=State.ROLLED_BACK
     ),
-    "the remote skipped": Scenario(migration=_migration(), call=_skip),
+    "the remote skipped": Scenario(migration=_migration(remote=ADD_REMOTE), call=_skip),
     "the skipped remote done later": Scenario(migration=_migration(), before=(_skip,)),
     "the skipped remote refused later": Scenario(
         migration=_migration(remote=Side(up=REFUSED, down="")), before=(_skip,), ends=State.VERIFIED
@@ -335,7 +342,7 @@ SCENARIOS = {
         ends=State.ROLLED_BACK,
     ),
     "taken back": _TAKEN_BACK,
-    "taken back, rollback journal": _with_a_rollback_journal(_TAKEN_BACK),
+    "taken back, rollback journal": _with_a_rollback_journal(evolve(_TAKEN_BACK, migration=_migration(remote=ADD_REMOTE))),
     "several groups, refused": Scenario(migration=_migration(local=ADD_LOCAL, remote=refused(GROUPS)), ends=State.ROLLED_BACK),
     "several groups, taken back": Scenario(
         migration=_migration(local=ADD_LOCAL, remote=GROUPS), before=(_migrate,), call=_back, ends=State.ROLLED_BACK
@@ -509,6 +516,41 @@ class Ground:
         (stream,) = (stream for stream in store.streams() if stream.endswith(self.scenario.migration.id))
         return stream
 
+    def shape(self) -> object:
+        """What a dead process has left, without ids and times: what the next one can tell it from others by.
+
+        Read from a copy of the folder, since whoever opens a database that was not closed changes its files.
+        """
+        self.wait_until_left_alone()
+        copied = Place(folder=self._root / "copied", url=self.place.url)
+        shutil.rmtree(copied.folder, ignore_errors=True)
+        shutil.copytree(self.place.folder, copied.folder)
+        ordinals: dict[str, int] = {}
+
+        def rows(ledgers: Iterable[SideLedger]) -> list[object]:
+            return [
+                (
+                    row.migration,
+                    row.direction,
+                    row.step,
+                    row.state,
+                    *(ordinals.setdefault(id, len(ordinals)) for id in (row.run, row.undoes)),
+                )
+                for ledger in ledgers
+                for row in ledger.rows
+            ]
+
+        with closing(sqlite3.connect(copied.local)) as local, psycopg.connect(copied.url, autocommit=True) as remote:
+            world = _local_world(local) | _remote_world(remote)
+            heads = sqlite_ledger.read_whole(local), postgres_ledger.read_whole(remote)
+            ledgers = [(bool(whole.head.pair), whole.head.restored_by != "", rows(whole.ledgers.values())) for whole in heads]
+        with closing(SQLiteEventStore(copied.log, readonly=True)) as store:
+            log = [
+                (record.stream.rpartition("/")[2] if "/" in record.stream else "", record.type) for record in store.read_all()
+            ]
+        files = sorted(re.sub("[0-9a-f]", "", path.name) for path in self.place.folder.rglob("*"))
+        return world, ledgers, log, files
+
     def world(self) -> dict[str, Any]:
         """Every row and object of both databases, apart from Twinstep's own."""
         with closing(sqlite3.connect(self.place.local)) as local:
@@ -612,18 +654,30 @@ def walk(
             break
         _ends_legally(ground, legal, at)
         counted[1] += 1
+    before: object = None
     for first in _numbers(firsts):
         ground.again("origin")
         if not ground.killed(first):
             break
-        ground.keep("crashed")
-        for second in _numbers(seconds):
-            ground.again("crashed")
-            if not ground.killed(second):
-                break
-            _ends_legally(ground, legal, first, second)
-            counted[2] += 1
+        shape = ground.shape()
+        if shape != before:
+            ground.keep("crashed")
+            _killed_again(ground, legal, first, seconds, counted)
+        before = shape
     return counted
+
+
+def _killed_again(ground: Ground, legal: dict[str, Any], first: int, seconds: slice, counted: Counter[int]) -> None:
+    before: object = None
+    for second in _numbers(seconds):
+        ground.again("crashed")
+        if not ground.killed(second):
+            break
+        shape = ground.shape()
+        if shape != before:
+            _ends_legally(ground, legal, first, second)
+        before = shape
+        counted[2] += 1
 
 
 def orphans(ground: Ground, legal: dict[str, Any], statement: str, crossing: str, *, seconds: slice) -> int:
