@@ -167,6 +167,8 @@ class Place:
 
     folder: Path
     url: str
+    wait_seconds: float = 20
+    retry_for_seconds: float = 10
 
     @property
     def local(self) -> Path:
@@ -271,18 +273,63 @@ class Scenario:
     earlier: tuple[Migration, ...] = ()
     options: dict[str, Any] = field(factory=dict)
 
-    def coordinator(self, place: Place, probe: Callable[[str], None]) -> Coordinator:
+    def coordinator(self, place: Place, probe: Callable[[str], None], **options: Any) -> Coordinator:
         """A fresh process on the place."""
-        return Coordinator(
-            local=place.local if self.local else None,
-            remote=place.url if self.remote else None,
-            state_dir=place.log.parent,
-            migrations=[*self.earlier, self.migration],
-            probe=probe,
-            wait_seconds=20,
-            retry_for_seconds=10,
-            **self.options,
-        )
+        given = {
+            "local": place.local if self.local else None,
+            "remote": place.url if self.remote else None,
+            "state_dir": place.log.parent,
+            "migrations": [*self.earlier, self.migration],
+            "probe": probe,
+            "wait_seconds": place.wait_seconds,
+            "retry_for_seconds": place.retry_for_seconds,
+        }
+        return Coordinator(**{**given, **self.options, **options})
+
+    def begin(self, place: Place, *, before: tuple[Call, ...] | None = None) -> None:
+        """Make both databases as they are when the call is made. The remote's is there and empty."""
+        _make_local(place, self.journal)
+        with psycopg.connect(place.url, autocommit=True) as remote:
+            remote.execute(REMOTE_SCHEMA.encode())
+        for change in self.others:
+            change(place)
+        for earlier in self.before if before is None else before:
+            report = earlier(self.coordinator(place, _silent))
+            assert report.exit_code == 0, report
+        self.afterwards(place)
+
+    def check_end(self, place: Place, legal: dict[str, Any]) -> None:
+        """What the log, the ledgers and both databases must say when nothing is left to do."""
+        with closing(SQLiteEventStore(place.log, readonly=True)) as store:
+            report = check_log(store)
+            assert report.sound, report.problems
+            status = fold(store.read(self.stream(store)))
+        assert status.state is self.ends, status.state
+        assert world(place) == legal
+        with closing(sqlite3.connect(place.local)) as local, psycopg.connect(place.url, autocommit=True) as remote:
+            for ledger, by in (
+                (sqlite_ledger.read(local, self.migration.id), status.local_by),
+                (postgres_ledger.read(remote, self.migration.id), status.remote_by),
+            ):
+                assert (by is not None) == (ledger.applied_by() is not None), "the log and a ledger disagree"
+
+    def stream(self, store: SQLiteEventStore) -> str:
+        """That of its migration."""
+        (stream,) = (stream for stream in store.streams() if stream.endswith(self.migration.id))
+        return stream
+
+
+def world(place: Place) -> dict[str, Any]:
+    """Every row and object of both databases, apart from Twinstep's own."""
+    with closing(sqlite3.connect(place.local)) as local, psycopg.connect(place.url) as remote:
+        return _local_world(local) | _remote_world(remote)
+
+
+def world_after(scenario: Scenario, place: Place) -> dict[str, Any]:
+    """The legal one: after the same call where nothing happens."""
+    scenario.begin(place)
+    scenario.call(scenario.coordinator(place, _silent))
+    return world(place)
 
 
 _SUCCESS = Scenario(migration=_migration())
@@ -437,15 +484,7 @@ class Ground:
         self._drop(DATABASE)
         self._admin.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0".encode())
         place.folder.mkdir()
-        _make_local(place, scenario.journal)
-        with psycopg.connect(place.url, autocommit=True) as remote:
-            remote.execute(REMOTE_SCHEMA.encode())
-        for change in scenario.others:
-            change(place)
-        for earlier in scenario.before[:-1] if scenario.dies_at else scenario.before:
-            report = earlier(scenario.coordinator(place, _silent))
-            assert report.exit_code == 0, report
-        scenario.afterwards(place)
+        scenario.begin(place, before=scenario.before[:-1] if scenario.dies_at else None)
         if scenario.dies_at:
             killed, _ = self._forks.call(
                 "real_schedules", "call", self.name, str(place.folder), place.url, None, scenario.dies_at
@@ -510,11 +549,7 @@ class Ground:
 
     def _state(self) -> State:
         with closing(SQLiteEventStore(self.place.log, readonly=True)) as store:
-            return fold(store.read(self._stream(store))).state
-
-    def _stream(self, store: SQLiteEventStore) -> str:
-        (stream,) = (stream for stream in store.streams() if stream.endswith(self.scenario.migration.id))
-        return stream
+            return fold(store.read(self.scenario.stream(store))).state
 
     def shape(self) -> object:
         """What a dead process has left, without ids and times: what the next one can tell it from others by.
@@ -541,7 +576,7 @@ class Ground:
             ]
 
         with closing(sqlite3.connect(copied.local)) as local, psycopg.connect(copied.url, autocommit=True) as remote:
-            world = _local_world(local) | _remote_world(remote)
+            rows_and_objects = _local_world(local) | _remote_world(remote)
             heads = sqlite_ledger.read_whole(local), postgres_ledger.read_whole(remote)
             ledgers = [(bool(whole.head.pair), whole.head.restored_by != "", rows(whole.ledgers.values())) for whole in heads]
         with closing(SQLiteEventStore(copied.log, readonly=True)) as store:
@@ -549,34 +584,15 @@ class Ground:
                 (record.stream.rpartition("/")[2] if "/" in record.stream else "", record.type) for record in store.read_all()
             ]
         files = sorted(re.sub("[0-9a-f]", "", path.name) for path in self.place.folder.rglob("*"))
-        return world, ledgers, log, files
+        return rows_and_objects, ledgers, log, files
 
     def world(self) -> dict[str, Any]:
         """Every row and object of both databases, apart from Twinstep's own."""
-        with closing(sqlite3.connect(self.place.local)) as local:
-            found = _local_world(local)
-        with psycopg.connect(self.place.url) as remote:
-            return found | _remote_world(remote)
+        return world(self.place)
 
     def check_end(self, legal: dict[str, Any]) -> None:
         """Everything that must hold when nothing is left to do."""
-        with closing(SQLiteEventStore(self.place.log, readonly=True)) as store:
-            report = check_log(store)
-            assert report.sound, report.problems
-            status = fold(store.read(self._stream(store)))
-        assert status.state is self.scenario.ends, status.state
-        migration = self.scenario.migration.id
-        with closing(sqlite3.connect(self.place.local)) as local, psycopg.connect(self.place.url, autocommit=True) as remote:
-            assert _local_world(local) | _remote_world(remote) == legal
-            ledgers = (
-                (sqlite_ledger.read(local, migration), status.local_by),
-                (
-                    postgres_ledger.read(remote, migration),
-                    status.remote_by,
-                ),
-            )
-            for ledger, by in ledgers:
-                assert (by is not None) == (ledger.applied_by() is not None), "the log and a ledger disagree"
+        self.scenario.check_end(self.place, legal)
         self.wait_until_left_alone()
         held = (
             "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND datname = %s"

@@ -7,6 +7,7 @@ it had not committed by then it must not commit: not on the remote, not on the l
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ from typing import Any
 import psycopg
 import pytest
 from attrs import frozen
-from real_schedules import SCENARIOS, Place, begin, check_end, crossings, legal_world
+from real_schedules import SCENARIOS, Place, world_after
 from targets import PostgresPlace, order, work
 
 from twinstep.engine.coordinator import Coordinator
@@ -33,7 +34,7 @@ from twinstep.stores.remote_connection import is_orphan, open_remote, session_na
 
 LIMIT_SECONDS = 90.0
 OTHER = Migration(id="0009_other", remote=Side(up="CREATE TABLE others (n int)", down="DROP TABLE others"))
-NO_LOCAL_DOWN = "refused_remotely_and_restored"
+NO_LOCAL_DOWN = "refused remotely and restored from the backup"
 
 
 @frozen(kw_only=True)
@@ -86,10 +87,15 @@ def _call(name: str, place: Place, at: int, log: str | None) -> None:
 
 def first(name: str, place: Place, log: str | None, **options: Any) -> Coordinator:
     """The coordinator of the pair."""
-    scenario = SCENARIOS[name]
-    return Coordinator(
-        local=place.local, remote=place.url, migrations=[scenario.migration], log=log, retry_for_seconds=5, **options
-    )
+    given = {"probe": lambda crossing: None, "log": log, "retry_for_seconds": 5, "wait_seconds": 0, **options}
+    return SCENARIOS[name].coordinator(place, **given)
+
+
+def begun(name: str, folder: Path, url: str) -> Place:
+    """Both databases, as they are when the call is made."""
+    place = Place(folder=folder, url=url)
+    SCENARIOS[name].begin(place)
+    return place
 
 
 def end_its_session(stopped: Stopped) -> bool:
@@ -139,7 +145,7 @@ def rival(place: Place) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[], Path]:
     """A new folder at each call."""
-    numbers = crossings()
+    numbers = itertools.count()
 
     def make() -> Path:
         path = tmp_path / str(next(numbers))
@@ -163,15 +169,15 @@ def database(postgres: EmbeddedPostgres) -> Iterator[Callable[[], str]]:
         postgres.drop_database(url.rpartition("/")[2].partition("?")[0])
 
 
-WOKEN = ("success", "refused_remotely", "taken_back", NO_LOCAL_DOWN)
+WOKEN = ("success", "refused remotely", "taken back", NO_LOCAL_DOWN)
 
 
 def sweep(name: str, folder: Callable[[], Path], database: Callable[[], str], *, every: int, begins: int = 0) -> dict[str, int]:
     """Stop it at each so-many-th crossing, and wake it after the rival; how many times it had the lock, and how many not."""
-    legal = legal_world(name, folder(), database())
+    legal = world_after(SCENARIOS[name], Place(folder=folder(), url=database()))
     counted = {"held": 0, "not held": 0}
     for at in range(begins, 10_000, every):
-        place = begin(name, folder(), database())
+        place = begun(name, folder(), database())
         stopped = stopped_at(name, place, at)
         if stopped is None:
             return counted
@@ -193,7 +199,7 @@ def sweep(name: str, folder: Callable[[], Path], database: Callable[[], str], *,
             counted["not held"] += 1
         again = SCENARIOS[name].call(first(name, place, None))
         resumed = first(name, place, None).resume()
-        check_end(name, place, legal)
+        SCENARIOS[name].check_end(place, legal)
         assert not resumed.runs, (crossing, again, resumed)
     return counted
 
@@ -221,14 +227,14 @@ def takes_over(name: str, place: Place, log: str) -> int:
     return first(name, place, log, state_dir=place.folder / "elsewhere").resume().exit_code
 
 
-@pytest.mark.parametrize("name", ["success", "refused_remotely"])
+@pytest.mark.parametrize("name", ["success", "refused remotely"])
 @pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.full)])
 def test_a_run_that_another_coordinator_of_the_pair_has_ended_is_not_touched_by_the_one_that_is_woken(
     name: str, every: int, folder: Callable[[], Path], database: Callable[[], str]
 ) -> None:
     taken_over = 0
     for at in range(9, 10_000, every):
-        place = begin(name, folder(), database())
+        place = begun(name, folder(), database())
         path = place.folder / "shared.db"
         stopped = stopped_at(name, place, at, f"sqlite:///{path}")
         if stopped is None:

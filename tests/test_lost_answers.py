@@ -16,12 +16,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from network import Act, Message, Rule, at, first, is_commit, network_to
 from pooling_proxy import pooling
-from real_schedules import SCENARIOS, Place, begin, check_end, database_of, legal_world
+from real_schedules import SCENARIOS, Place, world_after
 from targets import sometimes
 
 from twinstep.engine.backup_report import BackupReport
@@ -34,17 +35,23 @@ from twinstep.stores import remote_connection, watched_connection
 from twinstep.stores.remote_connection import open_remote
 from twinstep.stores.seam import Probe, no_probe
 
-RUNS = ("success", "refused_remotely", "taken_back")
+
+def database_of(url: str) -> str:
+    """The name in it."""
+    return urlsplit(url).path.removeprefix("/")
+
+
+RUNS = ("success", "refused remotely", "taken back")
 CUTS = (Act.CUT, Act.SWALLOW)
-ENDS = {"success": ("verified", 0), "refused_remotely": ("rolled_back", 1), "taken_back": ("rolled_back", 0)}
+ENDS = {"success": ("verified", 0), "refused remotely": ("rolled_back", 1), "taken back": ("rolled_back", 0)}
 
 
 class Sweep:
     """The schedules of one kind of run on one server."""
 
     def __init__(self, name: str, server: EmbeddedPostgres, folder: Callable[[], Path]) -> None:
-        self._name, self._server, self._folder = name, server, folder
-        self._legal = legal_world(name, folder(), server.create_database())
+        self._name, self._scenario, self._server, self._folder = name, SCENARIOS[name], server, folder
+        self._legal = world_after(self._scenario, Place(folder=folder(), url=server.create_database()))
         self.ends: Counter[str] = Counter()
 
     def over(self, rule: Rule) -> list[Message]:
@@ -65,25 +72,27 @@ class Sweep:
         return report
 
     def begin(self) -> Place:
-        return begin(self._name, self._folder(), self._server.create_database())
+        place = Place(folder=self._folder(), url=self._server.create_database())
+        self._scenario.begin(place)
+        return place
 
     def call(self, place: Place, url: str, probe: Probe = no_probe, retry_for_seconds: float = 20) -> Report:
         """As on a device that waits for no lock: one of its own must not be in its way."""
         over = Place(folder=place.folder, url=url, wait_seconds=0, retry_for_seconds=retry_for_seconds)
-        return self._made(SCENARIOS[self._name].call, over, probe)
+        return self._made(self._scenario.call, over, probe)
 
     def end(self, place: Place, report: Report) -> None:
         """Finish by `resume` what began, by the same call what was refused before it began; and look at the world."""
         self.ends[f"{report.outcome} {report.exit_code}"] += 1
         if (report.outcome, report.exit_code) != ENDS[self._name]:
-            calls = {5: SCENARIOS[self._name].call, 6: Coordinator.resume}
+            calls = {5: self._scenario.call, 6: Coordinator.resume}
             again = self._made(calls[report.exit_code], place, no_probe)
             assert again.outcome == ENDS[self._name][0], again
-        check_end(self._name, place, self._legal)
+        self._scenario.check_end(place, self._legal)
         self._server.drop_database(database_of(place.url))
 
     def _made(self, call: Callable[[Coordinator], Report | BackupReport], place: Place, probe: Probe) -> Report:
-        report = call(place.coordinator(SCENARIOS[self._name], probe))
+        report = call(self._scenario.coordinator(place, probe))
         assert isinstance(report, Report), report
         return report
 
@@ -231,10 +240,13 @@ def test_behind_a_pooler_a_long_statement_is_waited_for_and_no_session_is_ours_t
     remote_url: str, postgres: EmbeddedPostgres
 ) -> None:
     name = database_of(remote_url)
-    with pooling(f"{postgres.folder}/.s.PGSQL.5432", name, keeps=True) as port:
-        with closing(open_remote(f"postgresql://postgres@127.0.0.1:{port}/{name}")) as connection:
-            assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
-            assert connection.backend is None
+    address = "postgresql://postgres@127.0.0.1:{}/{}"
+    with (
+        pooling(f"{postgres.folder}/.s.PGSQL.5432", name, keeps=True) as port,
+        closing(open_remote(address.format(port, name))) as connection,
+    ):
+        assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
+        assert connection.backend is None
 
 
 def test_a_lost_session_that_does_not_end_keeps_the_next_one_out(remote_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
