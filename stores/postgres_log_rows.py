@@ -189,7 +189,7 @@ def pair_of(connection: Remote, key: str) -> str | None:
 
 def is_pair(connection: Remote, pair: str) -> bool:
     """Whether a pair has that id."""
-    return connection.execute(b"SELECT FROM twinstep.pairs WHERE pair = %s", (pair,)).fetchone() is not None
+    return connection.execute(b"SELECT 1 FROM twinstep.pairs WHERE pair = %s", (pair,)).fetchone() is not None
 
 
 def know_pair(connection: Remote, key: str, pair: str) -> str:
