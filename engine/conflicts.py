@@ -27,6 +27,9 @@ from .drift import Baseline, not_compared
 
 BLOCKING: Final = frozenset({"edited", "unknown", "behind_log", "foreign_log"})
 
+# The log says one thing and a ledger another.
+DISAGREEING: Final = frozenset({"behind_log", "foreign_log"})
+
 
 @frozen(kw_only=True)
 class Known:

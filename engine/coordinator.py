@@ -10,7 +10,7 @@ Read next: `session.py` (what a call holds open), `loop.py` (how one migration i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -36,12 +36,12 @@ from ..stores.port import Clock, EventStore, utc_now
 from ..stores.seam import Probe, no_probe
 from .backup_report import BackupReport
 from .baselining import baseline
-from .conflicts import BLOCKING, conflicts
+from .conflicts import BLOCKING, DISAGREEING, conflicts
 from .decide import Request
 from .definitions import Defined, MigrationSource
 from .driver import Driver, outcome_of
 from .keeping import create_backup, known_backups, note_found, prune_backups, tidy, verify_backups
-from .locks import coordinator_lock
+from .locks import coordinator_lock, pair_lock_name
 from .pair_log import note_conflicts, open_conflicts
 from .planning import due, order_of, planned
 from .quarantining import QuarantineReport, restore_quarantined, take_in_put_back
@@ -332,8 +332,7 @@ class Coordinator:
 
     def _adopt(self, opened: Session, driver: Driver, *, skip_remote: bool) -> None:
         """Have the log say what the ledgers say, migration by migration. Raises the first Conflict that this cannot settle."""
-        disagreeing = {"behind_log", "foreign_log"}
-        found = [conflict for conflict in self._conflicts(opened, skip_remote=skip_remote) if conflict.kind in disagreeing]
+        found = [conflict for conflict in self._conflicts(opened, skip_remote=skip_remote) if conflict.kind in DISAGREEING]
         for name in sorted({str(conflict.details["migration"]) for conflict in found}, key=lambda name: order_of(opened, name)):
             finished = driver.drive(name, Request(wish="adopt"))
             if finished.error is not None:
@@ -446,12 +445,27 @@ class Coordinator:
         if to is not None and defined is not None and to not in defined:
             raise DefinitionError("T145", migration=to)
         check_addresses(settings)
-        lock = coordinator_lock(settings.state_folder, doing=doing, wait_seconds=settings.wait_seconds)
-        with lock, session(settings, defined, writes=True, adopt=adopt, doing=doing) as opened:
+        opening = session(settings, defined, writes=True, adopt=adopt, doing=doing)
+        with self._locks(doing), opening as opened:
+            opened.hold_what_it_shares()
             opened.mend_read_tables()
             take_in_restores(opened)
             take_in_put_back(opened)
             yield opened
+
+    @contextmanager
+    def _locks(self, doing: str) -> Iterator[None]:
+        """The lock of the state folder, and that of the pair where its log lies in another one: somebody with a state folder
+        of their own may work on the same pair."""
+        settings = self._settings
+        with ExitStack() as held:
+            wait = settings.wait_seconds
+            held.enter_context(coordinator_lock(settings.state_folder, doing=doing, wait_seconds=wait))
+            log = settings.log_file
+            if log is not None and log.parent.resolve() != settings.state_folder.resolve():
+                name = pair_lock_name(log, settings.pair_key())
+                held.enter_context(coordinator_lock(log.parent, doing=doing, wait_seconds=wait, name=name))
+            yield
 
     def _defined(self, *, needs_folder: bool, new_ones: bool = True) -> dict[str, Defined] | None:
         """The migrations; None where they cannot be used and the call can do without: what is in flight is in the log."""

@@ -70,8 +70,7 @@ class Driver:
             patience=opened.patience,
         )
         finished = loop.drive(request)
-        for target in opened.targets.values():
-            target.release()
+        opened.let_go()
         self._finished.append((migration, request.wish, finished))
         return finished
 

@@ -1,6 +1,6 @@
-"""The local lock: one coordinator at a time on one state folder, whatever the databases.
+"""The local locks: one coordinator at a time on one state folder, and on one pair of a log that lies elsewhere.
 
-It is an advisory lock of the operating system, which dies with its owner; a process that is merely stopped keeps it. Who
+Each is an advisory lock of the operating system, which dies with its owner; a process that is merely stopped keeps it. Who
 holds it stands in a second file beside it, written after it was taken: a claim for people to read, never looked at to decide.
 
 The remote's lock is the target's (`migrations/postgres_target.py`).
@@ -8,9 +8,11 @@ The remote's lock is the target's (`migrations/postgres_target.py`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,29 +21,40 @@ from pathlib import Path
 from ..events.errors import Blocked, Locked
 
 LOCK_NAME = "lock"
-HOLDER_NAME = "lock.holder.json"
+HOLDER_NAME = f"{LOCK_NAME}.holder.json"
+UNSAID = "somebody who has not said who it is"
+SAID_WITHIN = 10
 
 
 @contextmanager
-def coordinator_lock(state_dir: Path, *, doing: str, wait_seconds: float) -> Iterator[None]:
-    """Hold the folder's lock. Raises Locked (T401) naming the holder, Blocked (T261) where the folder cannot be used."""
+def coordinator_lock(folder: Path, *, doing: str, wait_seconds: float, name: str = LOCK_NAME) -> Iterator[None]:
+    """Hold the lock of that name in the folder, by default the state folder's.
+
+    Raises Locked (T401) naming the holder, Blocked (T261) where the folder cannot be used.
+    """
     from filelock import FileLock, Timeout
 
+    holder = folder / f"{name}.holder.json"
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(state_dir / LOCK_NAME)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(folder / name)
         lock.acquire(timeout=wait_seconds, poll_interval=0.05)
     except Timeout as error:
-        raise Locked("T401", side="local", holder=holder_of(state_dir)) from error
+        raise Locked("T401", side="local", holder=_holder_soon(holder)) from error
     except OSError as error:
-        raise Blocked("T261", path=state_dir, problem=error.strerror or error) from error
+        raise Blocked("T261", path=folder, problem=error.strerror or error) from error
     try:
-        _write_holder(state_dir, doing)
+        _write_holder(holder, doing)
         yield
     finally:
         with suppress(OSError):
-            (state_dir / HOLDER_NAME).unlink(missing_ok=True)
+            holder.unlink(missing_ok=True)
         lock.release()
+
+
+def pair_lock_name(log: Path, pair_key: str) -> str:
+    """The name of a pair's lock beside the log that it shares with other pairs, or with state folders elsewhere."""
+    return f"{log.name}.{hashlib.sha256(pair_key.encode(errors='surrogatepass')).hexdigest()[:16]}.lock"
 
 
 def look_at_lock(state_dir: Path, *, wait_seconds: float) -> None:
@@ -74,14 +87,27 @@ def at_work(state_dir: Path) -> str | None:
 
 def holder_of(state_dir: Path) -> str:
     """Who says that it holds the lock: host, process, since when, doing what."""
+    return _said_by(state_dir / HOLDER_NAME) or UNSAID
+
+
+def _holder_soon(path: Path) -> str:
+    """The same of any lock. Whoever has just taken it says so a moment later."""
+    for _ in range(SAID_WITHIN):
+        if (said := _said_by(path)) is not None:
+            return said
+        time.sleep(0.02)
+    return UNSAID
+
+
+def _said_by(path: Path) -> str | None:
     try:
-        said = json.loads((state_dir / HOLDER_NAME).read_text(encoding="utf-8"))
+        said = json.loads(path.read_text(encoding="utf-8"))
         return f"process {said['process']} on {said['host']}, since {said['since']}, to {said['doing']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "somebody who has not said who it is"
+        return None
 
 
-def _write_holder(state_dir: Path, doing: str) -> None:
+def _write_holder(path: Path, doing: str) -> None:
     said = {
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -90,4 +116,6 @@ def _write_holder(state_dir: Path, doing: str) -> None:
     }
     # A full disk keeps nobody from working: it is a claim for people, and the lock itself is held.
     with suppress(OSError):
-        (state_dir / HOLDER_NAME).write_text(json.dumps(said), encoding="utf-8")
+        written = path.with_name(f"{path.name}.{os.getpid()}")
+        written.write_text(json.dumps(said), encoding="utf-8")
+        written.replace(path)

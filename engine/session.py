@@ -9,7 +9,7 @@ Read next: `coordinator.py` (the calls), `loop.py` (what a writing call drives).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -31,7 +31,7 @@ from ..migrations.target import Backups, Target, Whole
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.rehearsal_folder import remove_leftovers
 from ..stores.seam import Probe, no_probe
-from .conflicts import Known
+from .conflicts import DISAGREEING, Known, conflicts
 from .definitions import SIDES, Defined, MigrationSource, definitions
 from .drift import Baseline, baselines
 
@@ -86,6 +86,13 @@ class Settings:
             return Path(self.state_dir)
         path = self.local_path
         return Path(".twinstep") if path is None else path.with_name(f"{path.name}.twinstep")
+
+    @property
+    def log_file(self) -> Path | None:
+        """The file of a log that was named as one; None for the default log, and for one that is no file."""
+        if not isinstance(self.log, str) or not self.log.startswith("sqlite:"):
+            return None
+        return log_path(self.log)
 
     def pair_key(self) -> str:
         """What the log knows this pair by."""
@@ -174,19 +181,37 @@ class Session:
         for record in self.of_the_pair():
             decode(record)
 
+    def hold_what_it_shares(self) -> None:
+        """Without a local database the remote is all that is worked on, and its lock is held for the whole call.
+
+        Raises Locked (T401). A remote that is away is met again, and told of, by whatever needs it.
+        """
+        if "local" in self.targets or self.settings.remote_role == "skip":
+            return
+        with suppress(Unreachable, InDoubt, Blocked):
+            self.targets["remote"].hold()
+
+    def let_go(self) -> None:
+        """Of the locks that one migration was changed under."""
+        for side, target in self.targets.items():
+            if side == "local" or "local" in self.targets:
+                target.release()
+
     def known(self, *, with_remote: bool = True, with_schemas: bool = False) -> Known:
         """Everything that can be read of this pair now. A side that cannot is left out, and why is in `problems`.
 
-        The schemas are read only where they are asked for: of a remote that is one question more.
+        The schemas are read only where they are asked for: of a remote that is one question more. Where somebody at work is in
+        between the two, the ledgers and the log do not agree for a moment: then all is read again, until the log rests.
         """
-        wholes: dict[SideName, Whole] = {}
-        for side in SIDES:
-            if side not in self.targets or (side == "remote" and not with_remote):
-                continue
-            try:
-                wholes[side] = self.targets[side].whole()
-            except (Unreachable, InDoubt) as error:
-                self.problems[side] = error
+        known = self._known(with_remote=with_remote, with_schemas=with_schemas)
+        while any(conflict.kind in DISAGREEING for conflict in conflicts(known)):
+            before, known = known, self._known(with_remote=with_remote, with_schemas=with_schemas)
+            if known.hashes == before.hashes:
+                break
+        return known
+
+    def _known(self, *, with_remote: bool, with_schemas: bool) -> Known:
+        wholes = self._wholes(with_remote=with_remote)
         histories = self.histories() if self.pair is not None else {}
         statuses = {migration: fold(records) for migration, records in histories.items()}
         in_flight = any(status.in_flight for status in statuses.values())
@@ -204,6 +229,17 @@ class Session:
             # While a run is in flight a schema is between two, and what it has left is for that run to finish.
             schemas=self._schemas(wholes, held_against) if with_schemas and not in_flight else {},
         )
+
+    def _wholes(self, *, with_remote: bool) -> dict[SideName, Whole]:
+        wholes: dict[SideName, Whole] = {}
+        for side in SIDES:
+            if side not in self.targets or (side == "remote" and not with_remote):
+                continue
+            try:
+                wholes[side] = self.targets[side].whole()
+            except (Unreachable, InDoubt) as error:
+                self.problems[side] = error
+        return wholes
 
     def _schemas(self, sides: Iterable[SideName], held_against: Mapping[SideName, Baseline]) -> dict[SideName, Schema]:
         """How each side looks now, as far as it was looked at before; of a new remote, the schemas that it is to have."""

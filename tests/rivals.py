@@ -39,10 +39,6 @@ FORMS: dict[Form, str] = {
     "remote_only": "one remote, a state folder each, one log",
 }
 
-# Where a lock is shared by all that work on the pair. Elsewhere they meet at the log, which takes the next event from one of
-# them only: the others are told so (T504), whether they would wait or not.
-SHARE_A_LOCK: frozenset[Form] = frozenset({"one_state_folder", "many_devices"})
-
 ID = "0001_add"
 LIMIT_SECONDS = 120.0
 WAIT_SECONDS = 60
@@ -220,8 +216,6 @@ def _wrong_answers(ground: Ground, answers: Sequence[Answer], *, waits: bool) ->
     legal = {(0, "verified"), (0, "up_to_date")}
     if not waits:
         legal.add((4, "locked T401"))
-    if ground.form not in SHARE_A_LOCK:
-        legal.add((4, "locked T504"))
     for answer in answers:
         if (answer.code, answer.outcome) not in legal:
             yield f"exit {answer.code}, {answer.outcome}: {answer.message or answer.err[-400:]}"
