@@ -709,6 +709,10 @@ MESSAGES: dict[str, Message] = {
         next_step="Put the log back from a copy; or, where there is none, take the ledgers as the truth with "
         "'twinstep migrate --adopt'.",
     ),
+    "T295": Message(
+        condition="A newer Twinstep wrote a row of {migration} into a ledger (run {run}, {direction}, {row_state}).",
+        next_step="Update Twinstep to the version that wrote it.",
+    ),
     "T259": Message(
         condition="{migration} stands in part on the {side} side, from run {run}, whose recorded steps are lost with the log.",
         next_step="Put the log back from a copy, so that the run can be finished or taken back by what it recorded.",

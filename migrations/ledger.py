@@ -17,8 +17,14 @@ from typing import Any, Final
 
 from attrs import fields, frozen
 
+from ..events.errors import Blocked
+
 HEAD, UP, DOWN, CONFIRM = "head", "up", "down", "confirm"
 OPEN, DONE = "open", "done"
+# On PostgreSQL, inside the transaction of a step that runs a function.
+RUNNING: Final = "running"
+DIRECTIONS: Final = frozenset({HEAD, UP, DOWN, CONFIRM})
+STATES: Final = frozenset({OPEN, DONE, RUNNING})
 
 # Names in `before`: of rows that a restored backup left, the backup and the one of what it replaced; of rows that a baseline
 # wrote for a change which was there already. The head names the run of the last restore too, until the next change.
@@ -142,6 +148,13 @@ def noted(row: LedgerRow) -> dict[str, Any]:
 
 
 def row_from(values: Iterable[str | int]) -> LedgerRow:
-    """A row from its columns, in the order of COLUMNS."""
+    """A row from its columns, in the order of COLUMNS.
+
+    Raises Blocked (T295) for one that this program does not know the meaning of: whoever passed over it might build on what is
+    not there, or do again what is.
+    """
     named: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
-    return LedgerRow(**named)
+    row = LedgerRow(**named)
+    if row.direction not in DIRECTIONS or row.state not in STATES:
+        raise Blocked("T295", migration=row.migration, run=row.run, direction=row.direction, row_state=row.state)
+    return row

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+import pytest
 from attrs import evolve, frozen
 
 from twinstep import Coordinator, Migration, Side
 from twinstep.engine.bootstrap import bootstrap
 from twinstep.events.chain import link
+from twinstep.events.errors import TwinstepError
 from twinstep.stores.sqlite_events import SQLiteEventStore
 
 FIRST, SECOND, LAST = "0001_tags", "0002_more", "0003_last"
@@ -215,6 +217,10 @@ def as_read(path: Path) -> object:
         return store.log_id, events, streams
 
 
+# What is about backups and the quarantine alone: the local side's.
+OF_BACKUPS = {"create_backup", "restore_backup", "prune_backups", "restore_quarantined"}
+
+
 def calls(world: World) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Every call that changes something, or builds on what the log says; those that only ask raise."""
     coordinator = world.coordinator()
@@ -229,3 +235,19 @@ def calls(world: World) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "restore_backup", lambda: coordinator.restore_backup(world.backup)
     yield "prune_backups", lambda: coordinator.prune_backups(0)
     yield "restore_quarantined", coordinator.restore_quarantined
+
+
+def is_newer_told(world: World, code: str) -> None:
+    """Every call says that a newer program was at work here, and does nothing."""
+    before = world.databases()
+    started = world.bootstrap()
+    assert (started.decision, started.error.code) == ("stop", code)
+    with pytest.raises(TwinstepError, match="newer Twinstep") as caught:
+        world.coordinator().status()
+    assert (caught.value.code, caught.value.exit_code) == (code, 5)
+    for name, call in calls(world):
+        if world.url is not None and name in OF_BACKUPS:
+            continue  # these ask no remote
+        report = call()
+        assert (report.error.code, report.exit_code) == (code, 5), name
+    assert world.databases() == before

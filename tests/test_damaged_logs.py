@@ -28,6 +28,7 @@ from damaged_logs import (
     FIRST,
     KINDS,
     LAST,
+    OF_BACKUPS,
     SECOND,
     SQLiteFile,
     World,
@@ -346,8 +347,6 @@ WAYS_OUT: Final = [
     for name, damage in DAMAGES.items()
     for number, way in enumerate(reversed(damage.ways_out))
 ]
-# What is about backups and the quarantine alone, an older database does not stand in the way of.
-OF_BACKUPS: Final = {"create_backup", "restore_backup", "prune_backups", "restore_quarantined"}
 
 
 def noticed(call: Callable[[], Any]) -> tuple[str, int]:
