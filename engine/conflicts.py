@@ -193,10 +193,11 @@ def _one_side_only(known: Known) -> Iterator[Conflict]:
         local, remote = known.ledger("local", migration), known.ledger("remote", migration)
         if local is None or remote is None:
             continue
-        here, there = local.applied_by(), remote.applied_by()
-        if here is not None and there is None:
+        here, there, status = local.applied_by(), remote.applied_by(), known.status(migration)
+        # Where the log says that the other side has it too, that side is an older copy: migrating is not the way out (T253).
+        if here is not None and there is None and status.remote_by is None:
             yield Conflict("T256", kind="local_ahead", migration=migration)
-        elif there is not None and here is None:
+        elif there is not None and here is None and status.local_by is None:
             yield Conflict("T257", kind="remote_ahead", migration=migration, run=there.run)
 
 
