@@ -435,7 +435,8 @@ def _open_local_target(settings: Settings, fence: Callable[[], None]) -> Target 
 
 def _open_remote_target(settings: Settings, patience: Patience, doing: str) -> Target | None:
     if isinstance(settings.remote, MemoryDatabase):
-        return MemoryTarget("remote", settings.remote, probe=settings.probe)
+        is_pair = settings.local is None
+        return MemoryTarget("remote", settings.remote, is_pair=is_pair, probe=settings.probe)
     if settings.remote is None:
         return None
     from ..migrations.postgres_target import PostgresTarget

@@ -119,11 +119,14 @@ class MemoryTarget:
         side: SideName,
         database: MemoryDatabase,
         *,
+        is_pair: bool = False,
         fence: Callable[[], None] = lambda: None,
         probe: Probe = no_probe,
     ) -> None:
+        """`is_pair` says that this remote is a pair by itself: nobody else's changes make it theirs."""
         self._side: SideName = side
         self._database = database
+        self._is_pair = is_pair or side == "local"
         self._fence = fence
         self._probe = probe
         self._held: str | None = None
@@ -525,7 +528,8 @@ class MemoryTarget:
 
     def _ensure_head(self, contents: Contents, order: Order) -> None:
         if not any(row.direction == HEAD for row in contents.ledger):
-            contents.ledger.insert(0, head_row(pair=order.pair, log=order.log, token=self._held or ""))
+            pair = order.pair if self._is_pair else str(uuid.uuid4())
+            contents.ledger.insert(0, head_row(pair=pair, log=order.log, token=self._held or ""))
 
 
 def _refuse_losses(before: Contents, now: Contents, order: Order, unit: Unit) -> None:

@@ -211,6 +211,17 @@ def _rival(world: World, process: Coordinator) -> None:
     process.resume()
 
 
+def _another_device(world: World, process: Coordinator) -> None:
+    """Another device, with a local database and a log of its own, migrates on the same remote."""
+    local = MemoryDatabase()
+    local.contents.tables["items"] = {"a": 1, "b": 2}
+    log = MemoryEventStore(clock=lambda: NOW)
+    with tempfile.TemporaryDirectory() as state_dir:
+        Coordinator(
+            local=local, remote=world.remote, migrations=[_migration()], log=log, state_dir=state_dir, clock=lambda: NOW
+        ).migrate()
+
+
 def _rival_migrates(world: World, process: Coordinator) -> None:
     process.migrate()
 
@@ -735,6 +746,15 @@ SCENARIOS = (
     *(
         Scenario(kind=RIVAL, name=f"{name}, and a rival finishes it", meanwhile=_rival, **rest)
         for name, rest in _INTERRUPTED.items()
+    ),
+    Scenario(kind=RIVAL, name="success, and another device migrates", migration=_migration(), meanwhile=_another_device),
+    Scenario(
+        kind=RIVAL,
+        name="remote only, and a device migrates",
+        migration=_migration(local=None),
+        local=False,
+        meanwhile=_another_device,
+        holds=(1, 101),
     ),
     Scenario(
         kind=RIVAL,
