@@ -41,7 +41,7 @@ from twinstep.events.lifecycle import State
 from twinstep.events.types import Recorded
 from twinstep.migrations import steps
 from twinstep.migrations.definition import Migration
-from twinstep.migrations.ledger import HEAD, SideLedger
+from twinstep.migrations.ledger import DOWN, HEAD, SideLedger
 from twinstep.migrations.memory_target import Contents, MemoryDatabase
 from twinstep.stores import envelope
 from twinstep.stores.log_check import check_log
@@ -405,6 +405,7 @@ def check_end(scenario: Scenario, world: World, legal: Outcome) -> None:
     items = world.local.contents.tables["items"]["a"], world.remote.contents.tables["items"]["a"]
     assert items == scenario.holds, items
     check_ledgers(world)
+    _check_told(world)
     _check_quarantine(world)
 
 
@@ -429,6 +430,16 @@ def statuses(world: World) -> dict[str, Status]:
     """What the log says of each migration."""
     streams = [name for name in world.log.streams() if "/" in name]
     return {name.partition("/")[2]: fold(world.log.read(name)) for name in streams}
+
+
+def _check_told(world: World) -> None:
+    """The log tells of each undo that a ledger holds: by runs that it knows, for the log may have been lost before them."""
+    events = [decode(record) for record in world.log.read_all()]
+    begun = {event.run for event in events if isinstance(event, e.RunStarted)}
+    for database, kind in ((world.local, e.LocalUndone), (world.remote, e.RemoteUndone)):
+        undid = {row.run for row in database.contents.ledger if row.direction == DOWN} & begun
+        told = {event.run for event in events if isinstance(event, kind)}
+        assert undid <= told, f"{kind.__name__} is missing"
 
 
 def _check_quarantine(world: World) -> None:
