@@ -121,8 +121,18 @@ def differences(worker: Worker, situation: Situation) -> tuple[str, ...]:
 def _remote_differences(worker: Worker, situation: Situation, validated: Mapping[str, Json]) -> tuple[str, ...]:
     before = fingerprint_of(validated)
     now = worker.target("remote").look(_recorded(worker, "remote", situation.status), content=False)
-    ours = _remote_objects(situation, before)
-    return before.differences(now) if ours is None else before.only(ours).differences(now.only(ours))
+    ours, others = _remote_objects(situation, before), _touched_by_others(situation)
+    if ours is None and not others:
+        return before.differences(now)
+    asked = (frozenset(before.objects) | frozenset(now.objects) if ours is None else ours) - others
+    return before.only(asked).differences(now.only(asked))
+
+
+def _touched_by_others(situation: Situation) -> frozenset[str]:
+    """What another one has made of the same objects since: its run of this migration came after ours was undone."""
+    ledger, undone = situation.observed.remote, situation.status.undone_runs()
+    runs = {row.run for row in ledger.rows if row.direction == UP and row.run not in undone} if ledger is not None else set()
+    return (ledger.touched(run for run in runs if ledger.standing((run,))) if ledger is not None else None) or frozenset()
 
 
 def _remote_objects(situation: Situation, before: Fingerprint) -> frozenset[str] | None:
