@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -237,7 +238,7 @@ def test_a_quick_build_adds_nothing_to_the_log(pair: SmallPair) -> None:
 
 def test_the_same_is_told_once_and_news_not_too_often(pair: SmallPair, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(build_progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(build_progress, "time", SimpleNamespace(monotonic=lambda: now))
     told: list[str] = []
     with psycopg.connect(pair.url, autocommit=True) as ours:
         row: tuple[Any, ...] | None = None
