@@ -240,10 +240,9 @@ def test_behind_a_pooler_a_long_statement_is_waited_for_and_no_session_is_ours_t
     remote_url: str, postgres: EmbeddedPostgres
 ) -> None:
     name = database_of(remote_url)
-    address = "postgresql://postgres@127.0.0.1:{}/{}"
     with (
         pooling(f"{postgres.folder}/.s.PGSQL.5432", name, keeps=True) as port,
-        closing(open_remote(address.format(port, name))) as connection,
+        closing(open_remote(f"postgresql://postgres@127.0.0.1:{port}/{name}")) as connection,
     ):
         assert connection.execute("SELECT pg_sleep(2), 1").fetchone() == ("", 1)
         assert connection.backend is None
