@@ -15,7 +15,7 @@ Read next: `postgres_log.py` (connection), `postgres_log_rows.py` (statements), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -200,15 +200,7 @@ class PostgresEventStore:
         while True:
             known = self._pairs.get(pair) or self._log.writing(lambda connection: rows_of.pair_rows(connection, pair))
             changed = rows_of.changed_rows(order, known)
-            answer = self._log.writing_once(
-                partial(
-                    rows_of.append,
-                    order=order,
-                    changed=changed,
-                    pair_position=known.position,
-                    wait_seconds=self._log.retry_for_seconds,
-                )
-            )
+            answer = self._log.writing_once(partial(self._append, order, changed, known.position))
             # What this handle knew may be wrong from here on, whatever comes next.
             self._pairs.pop(pair, None)
             if answer.outcome != MOVED:
@@ -217,6 +209,18 @@ class PostgresEventStore:
         rows: dict[RowKey, Row] = {**known.rows, **{key: row for key, (_, row) in changed.items()}}
         self._pairs[pair] = PairRows(position=answer.last + len(order.records), rows=rows)
         return answer.last
+
+    def _append(
+        self, order: Order, changed: Mapping[RowKey, tuple[int, Row]], pair_position: int, connection: Remote
+    ) -> Answer:
+        return rows_of.append(
+            connection,
+            order=order,
+            changed=changed,
+            pair_position=pair_position,
+            wait_seconds=self._log.retry_for_seconds,
+            plain=self._log.is_plain,
+        )
 
     def _send_in_doubt(self, order: Order, lost: ConnectionLost) -> int:
         """Like `_send`, for an order that may have been carried out, or may be yet: by the server, without us."""

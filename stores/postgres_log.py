@@ -37,7 +37,8 @@ Answer = TypeVar("Answer")
 
 POLL_SECONDS: Final = 0.05
 LOOK: Final = b"""
-SELECT log_id, schema_version, EXISTS (SELECT FROM unnest(%s::text[]) t WHERE to_regclass('twinstep.' || t) IS NULL)
+SELECT log_id, schema_version, EXISTS (SELECT FROM unnest(%s::text[]) t WHERE to_regclass('twinstep.' || t) IS NULL),
+    pg_backend_pid(), current_setting('transaction_isolation'), current_setting('transaction_read_only')
 FROM twinstep.log
 """
 
@@ -77,6 +78,7 @@ class ConnectionLost(Exception):
 class PostgresLog:
     """One address, the connection held to it, and the id of the log that is there (empty until one is).
 
+    `is_plain`: the session is ours alone, and writes in read committed by itself.
     `fill` makes the read tables again from the log; it is called, with the log made, where one of them is missing.
     """
 
@@ -102,7 +104,7 @@ class PostgresLog:
         self._readonly = readonly
         self._lock = RLock()
         self._connection: Remote | None = None
-        self._is_looked_at = self._lacks_tables = self._is_ready_for_writing = False
+        self.is_plain = self._is_looked_at = self._lacks_tables = self._is_ready_for_writing = False
         self._process = os.getpid()
         self._left_behind: list[Remote] = []
 
@@ -195,12 +197,14 @@ class PostgresLog:
                 return False
         if found is None:
             raise self._damaged("it has lost its id")
-        log_id, version, self._lacks_tables = found
+        log_id, version, self._lacks_tables, *session = found
         if version != LOG_VERSION:
             raise LogDamaged("T508", path=self.location, schema=version, known=LOG_VERSION)
         if self.log_id not in ("", log_id):
             raise self._blocked("another log is there than the one that was there before")
         self.log_id, self._is_looked_at = log_id, True
+        # Not where a pooler answers for sessions that others have had, and may have changed.
+        self.is_plain = session == [connection.pgconn.backend_pid, "read committed", "off"]
         return True
 
     def _make_ready(self) -> None:
@@ -244,7 +248,7 @@ class PostgresLog:
 
     def _forget(self) -> None:
         self._connection = None
-        self._is_looked_at = self._lacks_tables = self._is_ready_for_writing = False
+        self.is_plain = self._is_looked_at = self._lacks_tables = self._is_ready_for_writing = False
 
     def _leave_behind_after_fork(self) -> None:
         if os.getpid() == self._process:

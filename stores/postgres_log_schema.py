@@ -151,23 +151,18 @@ BEGIN
 END $body$;
 
 CREATE FUNCTION twinstep.follow_the_last() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
-DECLARE
-    first bigint;
-    last bigint;
-    number bigint;
 BEGIN
-    SELECT min(a.position), max(a.position), count(*) INTO first, last, number FROM added a;
-    IF number = 0 THEN
-        RETURN NULL;
-    END IF;
-    UPDATE twinstep.log SET last_position = last WHERE last_position = first - 1;
-    IF NOT FOUND OR last - first + 1 <> number OR EXISTS (
-        SELECT FROM added a
-        WHERE NOT (a.version = 1 AND a.previous_hash = '{GENESIS}') AND NOT EXISTS (
-            SELECT FROM twinstep.events e
-            WHERE e.stream = a.stream AND e.version = a.version - 1 AND e.hash = a.previous_hash AND e.position < a.position
-        )
-    ) THEN
+    UPDATE twinstep.log l SET last_position = b.last
+        FROM (SELECT min(a.position) AS first, max(a.position) AS last, count(*) AS number FROM added a) b
+        WHERE l.last_position = b.first - 1 AND b.last - b.first + 1 = b.number AND NOT EXISTS (
+            SELECT FROM added a
+            WHERE NOT (a.version = 1 AND a.previous_hash = '{GENESIS}') AND NOT EXISTS (
+                SELECT FROM twinstep.events e
+                WHERE e.stream = a.stream AND e.version = a.version - 1 AND e.hash = a.previous_hash
+                    AND e.position < a.position
+            )
+        );
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'the log is append-only: an event follows the last one of its stream' USING ERRCODE = '{GUARDED}';
     END IF;
     RETURN NULL;
@@ -175,9 +170,9 @@ END $body$;
 
 CREATE FUNCTION twinstep.only_move_on() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
-    IF (NEW.log_id, NEW.schema_version, NEW.created_at) IS DISTINCT FROM (OLD.log_id, OLD.schema_version, OLD.created_at)
-        OR NEW.last_position < OLD.last_position
-        OR NEW.last_position IS DISTINCT FROM (SELECT max(e.position) FROM twinstep.events e) THEN
+    -- By the trigger of the events alone, which has seen to it that this is the position of the last one.
+    IF pg_trigger_depth() < 2 OR NEW.last_position < OLD.last_position OR NEW.log_id <> OLD.log_id
+        OR NEW.schema_version <> OLD.schema_version OR NEW.created_at <> OLD.created_at THEN
         RAISE EXCEPTION 'the log is append-only: it keeps its id, and its last position is that of its last event'
             USING ERRCODE = '{GUARDED}';
     END IF;
@@ -213,29 +208,30 @@ CREATE FUNCTION twinstep.append(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     of_pair text := split_part(to_stream, '/', 1);
+    setting text;
+    at_position bigint;
 BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
-        PERFORM set_config('synchronous_commit', 'on', true);
+        setting := set_config('synchronous_commit', 'on', true);
     END IF;
-    PERFORM set_config('lock_timeout', wait_milliseconds::text, true);
+    setting := set_config('lock_timeout', wait_milliseconds::text, true);
     SELECT l.last_position INTO STRICT last FROM twinstep.log l FOR NO KEY UPDATE;
+    -- A statement of its own, for it must see what was committed while the lock was waited for.
+    SELECT h.version, h.hash, (SELECT max(e.position) FROM twinstep.events e WHERE split_part(e.stream, '/', 1) = of_pair)
+        INTO at_version, at_hash, at_position
+        FROM (VALUES (true)) one LEFT JOIN LATERAL (
+            SELECT e.version, e.hash FROM twinstep.events e WHERE e.stream = to_stream ORDER BY e.version DESC LIMIT 1
+        ) h ON true;
+    at_version := coalesce(at_version, 0);
+    at_hash := coalesce(at_hash, '{GENESIS}');
     IF given_token IS NOT NULL AND NOT is_new_token
         AND given_token IS DISTINCT FROM (SELECT c.token FROM twinstep.claims c WHERE c.pair = of_pair) THEN
         outcome := '{TAKEN_OVER}';
         RETURN;
-    END IF;
-    SELECT e.version, e.hash INTO at_version, at_hash
-        FROM twinstep.events e WHERE e.stream = to_stream ORDER BY e.version DESC LIMIT 1;
-    IF NOT FOUND THEN
-        at_version := 0;
-        at_hash := '{GENESIS}';
-    END IF;
-    IF at_version <> expected_version OR at_hash <> expected_hash THEN
+    ELSIF at_version <> expected_version OR at_hash <> expected_hash THEN
         outcome := '{CONFLICT}';
         RETURN;
-    END IF;
-    IF pair_position <> coalesce(
-        (SELECT max(e.position) FROM twinstep.events e WHERE split_part(e.stream, '/', 1) = of_pair), 0) THEN
+    ELSIF pair_position <> coalesce(at_position, 0) THEN
         outcome := '{MOVED}';
         RETURN;
     END IF;
@@ -283,8 +279,8 @@ REVOKE ALL ON FUNCTION twinstep.append, twinstep.know_pair, twinstep.replace_row
     twinstep.follow_the_last, twinstep.only_move_on FROM PUBLIC;
 """
 
-# Before every statement that writes. The settings of a role or a database are not ours to trust: an append that waits must
-# then see what the one before it has committed. In one message with the statement, and so in one transaction.
+# Before a statement that writes, where the settings of a role or a database, or a pooler, leave it open: an append that waits
+# must then see what the one before it has committed. In one message with the statement, and so in one transaction.
 WRITING: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
 
 # Makes the schema where it is missing. Whoever makes a ledger makes it too, under the lock of all coordinators: two that do it
