@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check ways-back kills rivals measure measure-dirty measure-rebuild docs refusals format clean
+.PHONY: demo test test-full check ways-back kills rivals measure measure-dirty measure-rebuild measure-append docs refusals format clean
 
 demo: $(INSTALLED)
 	@$(BIN)/twinstep demo
@@ -53,6 +53,10 @@ measure-dirty: $(INSTALLED)
 measure-rebuild: $(INSTALLED)
 	@$(BIN)/python -c 'import alembic' 2>/dev/null || $(BIN)/python -m pip install --quiet 'alembic>=1.13'
 	@$(BIN)/python -m benchmarks.rebuild $(ROWS)
+
+# One event appended to a log in PostgreSQL, beside a prepared INSERT of the same row.
+measure-append: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.append_postgres $(APPENDS)
 
 # The parts of the documentation that are read from the code.
 docs: $(INSTALLED)

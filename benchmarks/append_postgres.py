@@ -38,8 +38,8 @@ def main(appends: int) -> int:
         print(f"PostgreSQL {server.version}, fsync on, {appends} appends each; medians")
         floor.execute(
             "CREATE TABLE event (position bigserial PRIMARY KEY, stream text NOT NULL, version bigint NOT NULL,"
-            " type text NOT NULL,"
-            " schema_version integer NOT NULL, recorded_at text NOT NULL, payload text NOT NULL, previous_hash text NOT NULL,"
+            " type text NOT NULL, schema_version integer NOT NULL, recorded_at text NOT NULL, payload text NOT NULL,"
+            " previous_hash text NOT NULL,"
             " hash text NOT NULL, UNIQUE (stream, version))"
         )
         started = e.RunStarted(run="r1", migration="0001_first", direction=e.APPLY, sides=("local",))

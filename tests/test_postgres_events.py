@@ -713,15 +713,20 @@ def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> No
     assert "the-secret" not in f"{caught.value} {caught.value.details}"
 
 
-def test_a_server_that_may_only_be_read_blocks(filled: str) -> None:
-    database = filled.partition("?")[0].rpartition("/")[2]
-    run_sql(filled, f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-    try:
-        with closing(PostgresEventStore(filled)) as store:
+def test_a_standby_is_read_and_not_written() -> None:
+    with (
+        EmbeddedPostgres.started(settings={"fsync": False}) as server,
+        closing(PostgresEventStore(server.create_database(), retry_for_seconds=20)) as store,
+    ):
+        append(store, STREAM, *BEGUN)
+        server.stop()
+        (server.folder / "data" / "standby.signal").touch()
+        server.restart()
+        with pytest.raises(Blocked, match="as a standby does not") as caught:
             append(store, "pair", CHECKED)
-            assert check_log(store).problems == ()
-    finally:
-        run_sql(filled, "SET default_transaction_read_only = off", f"ALTER DATABASE {database} RESET ALL")
+        assert caught.value.code == "T506"
+        assert len(store.read(STREAM)) == 2
+        assert check_log(store).problems == ()
 
 
 def unguarded(url: str, statement: str) -> None:
