@@ -229,10 +229,11 @@ class PostgresLog:
     def _polled(self, connection: Remote, statement: str, values: tuple[str, ...]) -> None:
         """Run it as soon as nobody else is at it. Raises Locked (T401) after `retry_for_seconds`."""
         deadline = time.monotonic() + self.retry_for_seconds
+        patience = f"SET LOCAL lock_timeout = {max(1, round(1000 * self.retry_for_seconds))}"
         while True:
             try:
                 with psycopg.ClientCursor(connection) as cursor:
-                    cursor.execute(f"{WRITING}; {statement}".encode(), values or None)
+                    cursor.execute(f"{WRITING}; {patience}; {statement}".encode(), values or None)
                 return
             except psycopg.Error as error:
                 if error.sqlstate != BUSY:

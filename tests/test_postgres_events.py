@@ -21,7 +21,7 @@ from pooling_proxy import pooling
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.events import types as e
 from twinstep.events.chain import GENESIS, link
-from twinstep.events.errors import Blocked, ConcurrencyConflict, ConfigurationError, InDoubt, LogDamaged, Unreachable
+from twinstep.events.errors import Blocked, ConcurrencyConflict, ConfigurationError, InDoubt, Locked, LogDamaged, Unreachable
 from twinstep.events.projections import ROW_TYPES, columns_of
 from twinstep.migrations import postgres_ledger
 from twinstep.migrations.ledger import HEAD, LedgerRow
@@ -325,6 +325,30 @@ def test_all_who_make_the_schema_at_once_find_one_log_and_one_ledger(log: Postgr
             assert check_log(store).problems == ()
         assert run_sql(log.url, f"SELECT count(*) FROM twinstep.ledger WHERE direction = '{HEAD}'") == [(1,)]
         run_sql(log.url, "DROP SCHEMA twinstep CASCADE")
+
+
+def test_a_log_waits_for_a_ledger_that_is_being_made(log: PostgresLog) -> None:
+    """The ledger's maker has the schema, uncommitted, and the lock of all coordinators."""
+    asked = b"SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%DO $make$%'"
+    with (
+        psycopg.connect(log.url, autocommit=True) as look,
+        closing(remote_connection.open_remote(log.url)) as maker,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        remote_connection.take_lock(maker, 0)
+        maker.execute("BEGIN")
+        maker.execute(postgres_ledger.MAKE.encode())
+        with closing(PostgresEventStore(log.url, retry_for_seconds=0.1)) as store, pytest.raises(Locked) as caught:
+            store.register_pair("key")
+        assert (caught.value.code, caught.value.exit_code) == ("T401", 4)
+        with closing(PostgresEventStore(log.url)) as store:
+            known = len(look.execute(asked).fetchall())
+            made = pool.submit(store.register_pair, "key")
+            while len(look.execute(asked).fetchall()) == known:
+                assert not made.done()
+            maker.execute("COMMIT")
+            maker.close()
+            assert store.knows_pair(made.result(30))
 
 
 def test_a_database_that_cannot_hold_every_text_is_refused(log_server: EmbeddedPostgres) -> None:

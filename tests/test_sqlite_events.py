@@ -190,6 +190,18 @@ def test_a_dropped_read_table_is_read_from_the_log_and_made_again_by_the_next_wr
     assert run_sql(filled, f"SELECT count(*) FROM {table}") == [(len(before[table]),)]
 
 
+def test_a_log_that_was_made_before_there_were_claims_gets_its_table_with_the_next_write(filled: Path) -> None:
+    run_sql(filled, "DROP TABLE twinstep_claims")
+    with closing(SQLiteEventStore(filled, readonly=True)) as store:
+        assert check_log(store).problems == ()
+    with closing(SQLiteEventStore(filled)) as store:
+        store.claim("pair")
+        append(store, "pair", CHECKED)
+        assert check_log(store).problems == ()
+    assert run_sql(filled, "SELECT pair, length(token) FROM twinstep_claims") == [("pair", 32)]
+    assert run_sql(filled, "SELECT schema_version FROM twinstep_log") == [(1,)]
+
+
 # --- how the file is made
 
 
