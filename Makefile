@@ -1,4 +1,5 @@
 # make demo: watch the reference migration. make test: the tests. make ways-back: every way back as a table.
+# make schedules: killed at every crossing, and again at every crossing, in memory and for real, as a table.
 # Each makes .venv itself on first use.
 # Another Python: make PYTHON=python3.13 ...
 
@@ -13,7 +14,8 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check ways-back kills rivals measure measure-dirty measure-rebuild measure-append docs refusals format clean
+.PHONY: demo test test-full check schedules ways-back kills rivals measure measure-dirty measure-rebuild measure-append docs refusals \
+	format clean
 
 demo: $(INSTALLED)
 	@$(BIN)/twinstep demo
@@ -28,6 +30,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_wheel.py
+
+# Every schedule of kills, in memory and with processes that are really killed; how many there were of each kind.
+schedules: $(INSTALLED)
+	$(PYTEST) -m full $(PYTEST_ARGS) tests/test_schedules_memory.py tests/test_schedules_real.py
 
 # Every way back, walked on real databases and printed as a table.
 ways-back: $(INSTALLED)

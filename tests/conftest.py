@@ -69,6 +69,16 @@ def each_remote_url(each_postgres: EmbeddedPostgres) -> Iterator[str]:
         yield url
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The numbers that tests have recorded as `schedules`, as a table; also where they ran in workers."""
+    passed = terminalreporter.getreports("passed")
+    rows = [value for report in passed for name, value in report.user_properties if name == "schedules"]
+    if rows:
+        terminalreporter.section("schedules")
+        for row in rows:
+            terminalreporter.write_line(str(row))
+
+
 @contextmanager
 def _fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
     name = f"test_{token_hex(6)}"

@@ -55,6 +55,5 @@ def test_killed_at_every_crossing_and_again_at_every_crossing_it_ends_legally(
     with Ground.prepared(name, postgres, forks, tmp_path) as ground:
         counted = walk(ground, legal_world(ground))
     said = f"{counted[1]} single, {counted[2]} double, {time.monotonic() - began:.0f} s"
-    print(f"{name}: {said}")
-    record_property("schedules", f"{name}: {said}")
+    record_property("schedules", f"killed for real, {name}: {said}")
     assert counted[2] > counted[1] > 5
