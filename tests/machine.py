@@ -306,6 +306,7 @@ class Pair(RuleBasedStateMachine):
     def kill(self, words: list[Any], at: int) -> None:
         """The real thing."""
         self.happened.append(("kill", words, at))
+        self.agree(words)
         specs = [asdict(spec) for spec in self.specs]
         self.forks.call("machine", "call_in_child", str(self.device.folder), self.url, specs, words, self.hours, at)
         self.check()
@@ -316,7 +317,7 @@ class Pair(RuleBasedStateMachine):
         does: dict[str, Callable[[], object]] = {
             "cut": self.cut,
             "rival": lambda: self.device.coordinator(self.specs, hours=self.hours, wait=0.0).migrate(),
-            "other": lambda: self.other.coordinator(self.specs, hours=self.hours, wait=0.0).migrate(),
+            "other": lambda: self.other.coordinator(self.same_texts(), hours=self.hours, wait=0.0).migrate(),
             "local host": lambda: self.host("local", self.written % 3),
             "remote host": lambda: self.host("remote", self.written % 3),
         }
@@ -329,8 +330,17 @@ class Pair(RuleBasedStateMachine):
     def other_device(self) -> None:
         """Another device migrates the same remote."""
         self.happened.append("other device")
-        self.other.coordinator(self.specs, hours=self.hours).migrate()
+        self.other.coordinator(self.same_texts(), hours=self.hours).migrate()
         self.check()
+
+    def same_texts(self) -> list[Spec]:
+        """For another device: of what is in flight, the text that it began with. Two texts at once are nobody's to settle."""
+        amounts = self.device.amounts()
+        begun = {name: status.run.run for name, status in self.device.statuses().items() if status.in_flight and status.run}
+        return [
+            evolve(spec, edited=spec.edited + amounts[begun[spec.id]] - spec.amount) if begun.get(spec.id) in amounts else spec
+            for spec in self.specs
+        ]
 
     # The host.
 
@@ -421,6 +431,7 @@ class Pair(RuleBasedStateMachine):
     def disturbed(self, words: list[Any], at: int, does: Callable[[], object]) -> None:
         """Make the call; something is done at the crossing of that number, if it comes so far."""
         passed = 0
+        self.agree(words)
 
         def probe(crossing: str) -> None:
             nonlocal passed
@@ -433,6 +444,7 @@ class Pair(RuleBasedStateMachine):
 
     def undisturbed(self, words: list[Any]) -> None:
         """Make the call; everything must be as predicted."""
+        self.agree(words)
         before = self.device.statuses()
         blocked, predicted = self.blocked(), self.predicted(words, before)
         report = make(self.device.coordinator(self.specs, hours=self.hours), words)
@@ -450,6 +462,11 @@ class Pair(RuleBasedStateMachine):
             assert found == predicted, (found, predicted, report)
             assert report.exit_code in (0, 1, 5, 6)
         self.check()
+
+    def agree(self, words: list[Any]) -> None:
+        """Who does not look at the remote does not see that another text stands there, and must not make it two."""
+        if words[1].get("skip_remote") and (blocked := self.blocked()):
+            self.mend(blocked)
 
     def mend(self, blocked: list[str]) -> None:
         """What was edited or taken away although it stands is as it was."""
@@ -649,5 +666,9 @@ class Pair(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever is in flight at the end can be ended."""
         self.put_back()
-        self.undisturbed(["resume", {}])
-        assert self.blocked() or self.at_rest(), self.happened
+        if blocked := self.blocked():
+            self.mend(blocked)
+        while not self.at_rest():
+            before = self.states()
+            self.undisturbed(["resume", {}])
+            assert self.states() != before, self.happened

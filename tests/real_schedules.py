@@ -243,6 +243,11 @@ def _index_there(place: Place) -> None:
         remote.execute(INDEX_THERE.encode())
 
 
+def _other_index_there(place: Place) -> None:
+    with psycopg.connect(place.url, autocommit=True) as remote:
+        remote.execute(b"CREATE INDEX item_name ON item (amount)")
+
+
 def _applied_by_another_device(place: Place) -> None:
     """The remote change was made from another device, with a file and a log of its own."""
     other = evolve(place, folder=place.folder / "other")
@@ -398,6 +403,9 @@ SCENARIOS = {
     "an index dropped and built again": Scenario(
         migration=_migration(local=ADD_LOCAL, remote=refused(DROPPED)), others=(_index_there,), ends=State.ROLLED_BACK
     ),
+    "another index has the name": Scenario(
+        migration=_migration(local=ADD_LOCAL, remote=INDEXED), others=(_other_index_there,), ends=State.ROLLED_BACK
+    ),
     "rows set aside": Scenario(migration=_migration(local=KEYS, remote=ADD_REMOTE), others=(_tasks,)),
     "rows set aside and put back by going back": Scenario(
         migration=_migration(local=KEYS, remote=refused(ADD_REMOTE)), others=(_tasks,), ends=State.ROLLED_BACK
@@ -524,11 +532,12 @@ class Ground:
         killed, _ = self._forks.call("real_schedules", "call", self.name, *self._where, at)
         return killed
 
-    def killed_during(self, statement: str, crossing: str) -> None:
+    def killed_during(self, statement: str, crossing: str, *, goes_on: bool) -> None:
         """Make the call in a child that is killed while the server is at this statement, which it sends after that crossing.
 
         Somebody who writes to the table keeps the server waiting: a concurrent statement waits for all of them, and is the only
-        one that this is in the way of.
+        one that this is in the way of. It stops at once, so that the server goes on without its client; or not before the
+        server has noticed that there is none, and has left the statement half done.
         """
         waiting = self._root / "waiting"
         child = self._forks.begin("real_schedules", "call", self.name, *self._where, None, "", crossing)
@@ -540,6 +549,8 @@ class Ground:
             _until(lambda: self._admin.execute(at_it, (DATABASE, f"{statement}%")).fetchone() is not None)
             os.kill(child, signal.SIGKILL)
             assert self._forks.ended() == (True, None)
+            if not goes_on:
+                _until(lambda: self._admin.execute(at_it, (DATABASE, f"{statement}%")).fetchone() is None)
 
     def run_again(self) -> None:
         """What a person would do: the same call, and another one to finish whatever is left."""
@@ -696,11 +707,14 @@ def _killed_again(ground: Ground, legal: dict[str, Any], first: int, seconds: sl
         counted[2] += 1
 
 
-def orphans(ground: Ground, legal: dict[str, Any], statement: str, crossing: str, *, seconds: slice) -> int:
-    """Kill while the server is at the statement and goes on with it; then recover at once, killed once more or not."""
-    for counted, second in enumerate(_numbers(seconds)):
+def orphans(
+    ground: Ground, legal: dict[str, Any], statement: str, crossing: str, *, goes_on: bool, seconds: slice = slice(0, None)
+) -> int:
+    """Kill while the server is at the statement, and goes on with it or not; then recover at once, killed once more or not.
+    How many schedules there were."""
+    for counted, second in enumerate(_numbers(seconds), start=1):
         ground.again("origin")
-        ground.killed_during(statement, crossing)
+        ground.killed_during(statement, crossing, goes_on=goes_on)
         killed = ground.killed(second)
         _ends_legally(ground, legal, statement, second)
         if not killed:

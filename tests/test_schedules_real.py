@@ -31,9 +31,9 @@ def forks() -> Iterator[Forks]:
 def test_a_killed_process_leaves_what_the_next_one_finishes(
     name: str, postgres: EmbeddedPostgres, forks: Forks, tmp_path: Path
 ) -> None:
-    at = list(SCENARIOS).index(name)
+    start = list(SCENARIOS).index(name) % 4
     with Ground.prepared(name, postgres, forks, tmp_path) as ground:
-        singles, firsts, seconds = slice(at % 13, None, 13), slice(at % 17, None, 17), slice(at % 11, None, 11)
+        singles, firsts, seconds = (slice(start, None, every) for every in (17, 23, 13))
         counted = walk(ground, legal_world(ground), singles=singles, firsts=firsts, seconds=seconds)
     assert counted[1] >= 1
 
@@ -42,8 +42,28 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(
 def test_killed_while_the_server_is_at_a_concurrent_statement_it_ends_legally(
     name: str, postgres: EmbeddedPostgres, forks: Forks, tmp_path: Path
 ) -> None:
+    goes_on = list(BUILDS).index(name) % 2 == 0
     with Ground.prepared(name, postgres, forks, tmp_path) as ground:
-        assert orphans(ground, legal_world(ground), *BUILDS[name], seconds=slice(0, None, 9)) > 1
+        assert orphans(ground, legal_world(ground), *BUILDS[name], goes_on=goes_on, seconds=slice(3, None, 29)) > 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("goes_on", [True, False], ids=["which goes on", "which ends"])
+@pytest.mark.parametrize("name", BUILDS)
+def test_killed_while_the_server_is_at_a_concurrent_statement_and_again_anywhere_it_ends_legally(
+    name: str,
+    goes_on: bool,
+    postgres: EmbeddedPostgres,
+    forks: Forks,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    began = time.monotonic()
+    with Ground.prepared(name, postgres, forks, tmp_path) as ground:
+        counted = orphans(ground, legal_world(ground), *BUILDS[name], goes_on=goes_on)
+    said = f"killed during {BUILDS[name][0]}, which {'goes on' if goes_on else 'ends'}, {name}"
+    record_property("schedules", f"{said}: {counted} double, {time.monotonic() - began:.0f} s")
+    assert counted > 5
 
 
 @pytest.mark.full
