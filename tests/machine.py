@@ -299,12 +299,13 @@ class Pair(RuleBasedStateMachine):
             raise Crash
 
         with suppress(Crash):
-            self.disturbed(words, at, die)
+            self.disturbed(self.useful(words), at, die)
         self.check()
 
     @rule(words=CALLS, at=CROSSINGS)
     def kill(self, words: list[Any], at: int) -> None:
         """The real thing."""
+        words = self.useful(words)
         self.happened.append(("kill", words, at))
         self.agree(words)
         specs = [asdict(spec) for spec in self.specs]
@@ -322,7 +323,7 @@ class Pair(RuleBasedStateMachine):
             "remote host": lambda: self.host("remote", self.written % 3),
         }
         self.happened.append(kind)
-        self.disturbed(words, at, does[kind])
+        self.disturbed(self.useful(words), at, does[kind])
         self.check()
         self.undisturbed(["resume", {}])
 
@@ -332,6 +333,17 @@ class Pair(RuleBasedStateMachine):
         self.happened.append("other device")
         self.other.coordinator(self.same_texts(), hours=self.hours).migrate()
         self.check()
+
+    def useful(self, words: list[Any]) -> list[Any]:
+        """The call, or where it would find nothing to do, another one that finds something."""
+        statuses = self.device.statuses()
+        if words[0] == "verify" or any(status.in_flight for status in statuses.values()):
+            return words
+        due = any(statuses.get(spec.id, Status()).state is not State.VERIFIED for spec in self.specs)
+        if words[0] == "roll_back":
+            stand = any(status.state is State.VERIFIED for status in statuses.values())
+            return words if stand else ["migrate", {}]
+        return words if due and words[0] == "migrate" else ["migrate", {}] if due else ["roll_back", {}]
 
     def same_texts(self) -> list[Spec]:
         """For another device: of what is in flight, the text that it began with. Two texts at once are nobody's to settle."""
