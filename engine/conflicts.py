@@ -91,7 +91,8 @@ def _belongs_to_another_log(known: Known) -> Iterator[Conflict]:
         # A remote belongs to whoever is a pair with it; only where it is a pair by itself must the log be its own.
         if not whole.head.pair or (side == "remote" and "local" in known.wholes):
             continue
-        if whole.head.pair != known.pair:
+        is_used = any(row.pair == whole.head.pair for ledger in whole.ledgers.values() for row in ledger.rows)
+        if whole.head.pair != known.pair and (side == "local" or is_used):
             yield Conflict("T251", kind="foreign_log", side=side, migration="", other=whole.head.log, location=known.location)
 
 

@@ -492,11 +492,13 @@ def _pair(
     named = whole.head.pair
     # A remote that only devices have changed so far is a pair by itself whose first run is still to come.
     unused = settings.local is None and not any(row.pair == named for ledger in whole.ledgers.values() for row in ledger.rows)
+    key = settings.pair_key()
+    if named and unused and (begun := store.pair_of(key)) is not None:
+        return begun  # before those devices were there, and nothing of it has come so far as the remote
     if named and writes and (adopt or unused):
         store.adopt_pair(named)
     if named and unused:
         return named
     if named and store.knows_pair(named):
         return named
-    key = settings.pair_key()
     return store.register_pair(key) if writes and not named else store.pair_of(key)

@@ -343,12 +343,15 @@ class MemoryTarget:
         self.hold()
         image = self._database.kept(order.backup).copied()
         now = self._reach()
+        today = list(now.ledger)
         if not order.discard_writes and not explained(image.look().to_text(), now.look().to_text(), order.ours):
             raise Blocked("T282", backup=order.id)
         self._database.backups[order.replaced] = now.copied()
         self._probe("backup:renamed")
 
         def work(contents: Contents) -> None:
+            if contents.ledger != today:
+                raise LostLock("T402", side=self._side)
             image.ledger = ledger_after(contents.ledger, image.ledger, order, image.look().to_text())
             contents.tables, contents.objects, contents.user_version = image.tables, image.objects, image.user_version
             contents.quarantine = image.quarantine

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from targets import Crash, crash_at, sometimes
 
-from twinstep import Coordinator
+from twinstep import Coordinator, Migration, Side
 from twinstep.engine.report import Report
 from twinstep.migrations.catalogue import Fingerprint
 from twinstep.migrations.postgres_catalogue import read_fingerprint as read_postgres
@@ -328,3 +328,29 @@ def test_a_statement_marked_single_runs_alone_and_once_by_its_own_probe(place: P
     planned = place.coordinator(local=None, state_dir=place.folder / "other").plan()
     kinds = [step.kind for one in planned for step in one.steps]
     assert kinds == ["group", "single"]
+
+
+def test_an_operators_run_is_finished_though_a_device_was_first_to_change_the_remote(tmp_path: Path, remote_url: str) -> None:
+    """The ledger that the device has made is nobody's pair: the operator's stays the one that its log drew."""
+    with psycopg.connect(remote_url, autocommit=True) as remote:
+        remote.execute("CREATE TABLE item (n int)")
+    change = Migration(
+        id="0001_first", remote=Side(up="ALTER TABLE item ADD COLUMN m int", down="ALTER TABLE item DROP COLUMN m")
+    )
+
+    def operator(**options: Any) -> Coordinator:
+        return Coordinator(remote=remote_url, migrations=[change], state_dir=tmp_path / "operator", **options)
+
+    with pytest.raises(Crash):
+        operator(probe=crash_at("BACK_UP:before")).migrate()
+    with closing(sqlite3.connect(tmp_path / "app.db")) as local:
+        local.execute("CREATE TABLE item (n int)")
+    device = Coordinator(local=tmp_path / "app.db", remote=remote_url, migrations=[change])
+    assert device.migrate().outcome == "verified"
+    pair = operator().status().pair
+    report = operator().resume()
+    assert (report.outcome, report.exit_code) == ("verified", 0), report
+    status = operator().status()
+    assert (status.pair, status.in_flight, status.conflicts) == (pair, None, ())
+    assert operator().roll_back().exit_code == 0
+    assert device.status().conflicts == ()
