@@ -157,12 +157,13 @@ class Device:
             return {name.rpartition("/")[2]: fold(store.read(name)) for name in store.streams() if "/" in name}
 
     def amounts(self) -> dict[str, int]:
-        """What each run was to add to the rows, from the statements that it recorded when it began."""
+        """What a text adds to the rows, by its checksum, from the statements that runs recorded when they began."""
         with closing(SQLiteEventStore(self.log, readonly=True)) as store:
             events = [decode(record) for record in store.read_all()]
-        begun = [event for event in events if isinstance(event, e.RunStarted) and event.direction == e.APPLY]
-        texts = {event.run: json.dumps([event.local, event.remote]) for event in begun}
-        return {run: int(found[1]) for run, text in texts.items() if (found := re.search(r"amount \+ (\d+)", text))}
+        begun = [event for event in events if isinstance(event, e.RunStarted)]
+        texts = [(event.checksums, json.dumps([event.local, event.remote])) for event in begun]
+        found = [(checksums, re.search(r"amount \+ (\d+)", text)) for checksums, text in texts]
+        return {checksum: int(amount[1]) for checksums, amount in found if amount for checksum in checksums.values()}
 
 
 def call_in_child(folder: str, url: str, specs: list[dict[str, Any]], words: list[Any], hours: int, at: int) -> None:
@@ -348,11 +349,9 @@ class Pair(RuleBasedStateMachine):
     def same_texts(self) -> list[Spec]:
         """For another device: of what is in flight, the text that it began with. Two texts at once are nobody's to settle."""
         amounts = self.device.amounts()
-        begun = {name: status.run.run for name, status in self.device.statuses().items() if status.in_flight and status.run}
-        return [
-            evolve(spec, edited=spec.edited + amounts[begun[spec.id]] - spec.amount) if begun.get(spec.id) in amounts else spec
-            for spec in self.specs
-        ]
+        runs = {name: status.run for name, status in self.device.statuses().items() if status.in_flight and status.run}
+        begun = {name: amounts[checksum] for name, run in runs.items() for checksum in run.checksums.values()}
+        return [evolve(spec, edited=spec.edited + begun.get(spec.id, spec.amount) - spec.amount) for spec in self.specs]
 
     # The host.
 
@@ -413,8 +412,8 @@ class Pair(RuleBasedStateMachine):
         ]
         report = self.device.coordinator(self.specs, hours=self.hours).migrate()
         assert (report.exit_code == 5) >= bool(missing), report
-        if self.blocked():
-            return
+        if blocked := self.blocked():
+            self.mend(blocked)
         report = self.device.coordinator(self.specs, hours=self.hours).migrate(adopt=True)
         self.correct_the_down(report)
         assert self.at_rest(), report
@@ -490,7 +489,7 @@ class Pair(RuleBasedStateMachine):
         """Whether another text of it stands on either side."""
         amounts = self.device.amounts() | self.other.amounts()
         standing = [ledgers.get(spec.id, SideLedger()).applied_by() for ledgers in self.ledgers(self.device)]
-        return any(row is not None and amounts[row.run] != spec.amount for row in standing)
+        return any(row is not None and amounts[row.checksum] != spec.amount for row in standing)
 
     def correct_the_down(self, report: Any) -> None:
         """Where a host wrote since, nothing is restored from the backup; a down that is written then is the way out."""
@@ -593,7 +592,7 @@ class Pair(RuleBasedStateMachine):
             for name, ledger in ledgers.items()
             if (by := ledger.applied_by()) is not None
             and name not in in_flight
-            and (name not in specs or specs[name].amount != amounts[by.run])
+            and (name not in specs or specs[name].amount != amounts[by.checksum])
         ]
 
     def at_rest(self) -> bool:
@@ -666,7 +665,7 @@ class Pair(RuleBasedStateMachine):
         """Nothing lost, nothing twice."""
         half = any(ledger.half_applied_by() is not None for ledger in ledgers.values())
         applied = [ledger.applied_by() for ledger in ledgers.values()]
-        stands = found[0] if half else sum(amounts[row.run] for row in applied if row is not None)
+        stands = found[0] if half else sum(amounts[row.checksum] for row in applied if row is not None)
         assert found == {0: stands, **{id: base + stands for id, base in bases.items()}}, (side, found, stands, bases)
 
     def cut(self) -> None:
