@@ -164,6 +164,26 @@ def _steps_that_a_ledger_lacks(known: Known) -> Iterator[Conflict]:
                 yield Conflict("T253", kind="behind_log", side=side, migration=migration, run=by)
 
 
+def _steps_that_the_log_says_were_undone(known: Known) -> Iterator[Conflict]:
+    """A change of ours that stands here again: the database is from before it was taken back."""
+    for side, whole in known.wholes.items():
+        for migration in whole.ledgers:
+            run = _stands_against_the_log(known, side, migration)
+            if run:
+                yield Conflict("T296", kind="behind_log", side=side, migration=migration, run=run)
+
+
+def _stands_against_the_log(known: Known, side: SideName, migration: str) -> str:
+    """The run of this pair that stands whole there, while the log says that it was taken back; empty where none does."""
+    status, ledger = known.status(migration), known.ledger(side, migration)
+    applied = ledger.applied_by() if ledger is not None else None
+    if ledger is None or applied is None or applied.pair != known.pair or status.in_flight:
+        return ""
+    stands = status.local_by if side == "local" else status.remote_by
+    is_ours = applied.run in status.known_runs and unrecorded_restore(ledger, status) is None
+    return applied.run if is_ours and applied.run != stands else ""
+
+
 def _not_in_the_folder(known: Known) -> Iterator[Conflict]:
     seen = set()
     for side, whole in known.wholes.items() if known.has_folder else ():
@@ -195,7 +215,9 @@ def _one_side_only(known: Known) -> Iterator[Conflict]:
         if local is None or remote is None:
             continue
         here, there, status = local.applied_by(), remote.applied_by(), known.status(migration)
-        # Where the log says that the other side has it too, that side is an older copy: migrating is not the way out (T253).
+        # Where the log says otherwise, one of them is an older copy: migrating is not the way out (T253, T296).
+        if any(_stands_against_the_log(known, side, migration) for side in SIDES):
+            continue
         if here is not None and there is None and status.remote_by is None:
             yield Conflict("T256", kind="local_ahead", migration=migration)
         elif there is not None and here is None and status.local_by is None:
@@ -225,6 +247,7 @@ FINDERS: Final[Sequence[Finder]] = (
     _events_that_the_log_lost,
     _rows_of_a_log_with_another_id,
     _steps_that_a_ledger_lacks,
+    _steps_that_the_log_says_were_undone,
     _not_in_the_folder,
     _changed_since,
     _one_side_only,

@@ -24,6 +24,7 @@ from ..events.errors import (
     Conflict,
     DefinitionError,
     InDoubt,
+    Locked,
     Stranded,
     TwinstepError,
 )
@@ -392,7 +393,7 @@ class Coordinator:
         done = driver.done()
         if done and open_conflicts(opened.of_the_pair()):
             # What was done is done, whether this can be recorded now or by the next call.
-            with suppress(Blocked, InDoubt, ConcurrencyConflict):
+            with suppress(Blocked, InDoubt, ConcurrencyConflict, Locked):
                 self._conflicts(opened, skip_remote=skip_remote, done=done)
         return driver.report()
 

@@ -722,6 +722,11 @@ MESSAGES: dict[str, Message] = {
         next_step="If that database was restored from a copy, take the ledgers as the truth with 'twinstep migrate --adopt'; "
         "if it is the wrong file or server, name the right one.",
     ),
+    "T296": Message(
+        condition="Run {run} of {migration} stands on the {side} side, and the log says that it was taken back there.",
+        next_step="If that database was restored from a copy, take the ledgers as the truth with 'twinstep migrate --adopt'; "
+        "if it is the wrong file or server, name the right one.",
+    ),
     "T254": Message(
         condition="{migration} is applied on the {side} side, and the folder of migrations does not have it.",
         next_step="Use the version of the application that brought it, or put the migration's folder back.",

@@ -942,6 +942,13 @@ LOG: Final = (
         says="and its ledger does not",
     ),
     Case(
+        name="a local file from before it was taken back",
+        prepare=made.a_file_from_before_the_take_back,
+        code="T296",
+        exit=5,
+        says="the log says that it was taken back",
+    ),
+    Case(
         name="a log that is no log",
         prepare=lambda world: (world.add(), (world.folder / "log.db").write_text("Dear diary,\n" * 500)),
         words="migrate --log sqlite:///log.db",

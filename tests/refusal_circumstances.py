@@ -285,6 +285,14 @@ def an_older_file(world: World) -> None:
     shutil.copy(world.folder / "yesterday.db", world.local)
 
 
+def a_file_from_before_the_take_back(world: World) -> None:
+    world.add()
+    world.migrated()
+    shutil.copy(world.local, world.folder / "yesterday.db")
+    world.run("rollback")
+    shutil.copy(world.folder / "yesterday.db", world.local)
+
+
 def an_edited_log(world: World) -> None:
     world.add()
     world.migrated()

@@ -240,3 +240,15 @@ def test_a_local_file_of_the_middle_of_a_run_is_told(
     blocks(world, "behind_log")
     world.local.write_bytes(middle)
     assert world.coordinator().resume().outcome == "verified"
+
+
+def test_a_local_file_from_before_a_take_back_is_told_and_counts_once_it_is_adopted(
+    pair: World, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    world = pair.copied(tmp_path / "device", copied_remote(postgres, str(pair.url)))
+    assert world.coordinator().migrate().outcome == "verified"
+    applied = world.local.read_bytes()
+    assert world.coordinator().roll_back().exit_code == 0
+    world.local.write_bytes(applied)
+    blocks(world, "behind_log")
+    leads_out(world, adopt=True)
