@@ -76,6 +76,8 @@ def _changes(case: Case, world: World, before: Seen, after: Seen) -> Iterator[st
     yield from (f"{name} is gone" for name in sorted(gone))
     for name in sorted(after.files - before.files):
         in_state = name.partition("/")[0] in ("app.db.twinstep", "state")
+        if name.endswith(".lock"):
+            continue  # an empty file that the lock of a pair is held on, beside its log
         if name.endswith(TEMPORARY) or not (in_state and case.may_write):
             yield f"{name} was left behind"
     if after.events[: len(before.events)] != before.events or (not case.may_write and after.events != before.events):
