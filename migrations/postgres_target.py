@@ -28,15 +28,14 @@ from ..events.errors import Blocked, DefinitionError, InDoubt, LostLock, Refused
 from ..events.types import Json
 from ..stores.remote_connection import (
     end_session,
-    holds_lock,
     is_ended,
     is_lost,
     open_remote,
     reads_as_standard,
     refuse_unfit_remote,
     shown,
-    take_lock,
 )
+from ..stores.remote_lock import holds_lock, take_lock
 from ..stores.seam import Probe, no_probe
 from . import postgres_ledger as sql
 from . import postgres_measuring

@@ -25,8 +25,9 @@ from ..events.errors import Blocked, ConfigurationError, Locked, LogDamaged, Twi
 from ..events.projections import ROW_TYPES
 from .envelope import new_id
 from .postgres_log_schema import BUSY, LOG_VERSION, MAKE_LOG, MAKE_SCHEMA, STALE, WRITING
-from .remote_connection import LOCK_KEY, is_lost, libpq_url, open_remote, shown
+from .remote_connection import is_lost, libpq_url, open_remote, shown
 from .remote_fitness import OLDEST_VERSION, server_version
+from .remote_lock import LOCK_KEY
 
 if TYPE_CHECKING:
     from psycopg.rows import TupleRow

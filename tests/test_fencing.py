@@ -34,7 +34,8 @@ from twinstep.migrations.definition import Migration, Side
 from twinstep.migrations.postgres_target import PostgresTarget
 from twinstep.stores.port import EventStore
 from twinstep.stores.postgres_events import PostgresEventStore
-from twinstep.stores.remote_connection import is_orphan, open_remote, session_name, take_lock
+from twinstep.stores.remote_connection import open_remote
+from twinstep.stores.remote_lock import is_orphan, session_name, take_lock
 from twinstep.stores.sqlite_events import SQLiteEventStore
 
 LIMIT_SECONDS = 90.0

@@ -29,6 +29,7 @@ from twinstep.stores import postgres_log, remote_connection
 from twinstep.stores.log_check import check_log
 from twinstep.stores.postgres_events import PostgresEventStore
 from twinstep.stores.postgres_log_schema import LOG_VERSION, READ_COLUMNS
+from twinstep.stores.remote_lock import take_lock
 
 STREAM = "pair/0001_first"
 BEGUN = (
@@ -295,7 +296,7 @@ def test_nothing_is_made_before_the_first_write(log: PostgresLog) -> None:
 def make_a_ledger(url: str, name: str) -> None:
     """As a coordinator does: under the lock of all coordinators, which is polled for."""
     with closing(remote_connection.open_remote(url)) as connection:
-        remote_connection.take_lock(connection, 30)
+        take_lock(connection, 30)
         values = {"migration": "", "direction": HEAD, "token": name, "state": "done", "pair": name}
         postgres_ledger.make(connection, LedgerRow(**values))
 
@@ -335,7 +336,7 @@ def test_a_log_waits_for_a_ledger_that_is_being_made(log: PostgresLog) -> None:
         closing(remote_connection.open_remote(log.url)) as maker,
         ThreadPoolExecutor(1) as pool,
     ):
-        remote_connection.take_lock(maker, 0)
+        take_lock(maker, 0)
         maker.execute("BEGIN")
         maker.execute(postgres_ledger.MAKE.encode())
         with closing(PostgresEventStore(log.url, retry_for_seconds=0.1)) as store, pytest.raises(Locked) as caught:

@@ -29,7 +29,7 @@ from twinstep.engine.locks import coordinator_lock
 from twinstep.stores import backups
 from twinstep.stores.backups import BackupFolder
 from twinstep.stores.copies import PAGES_A_STEP
-from twinstep.stores.remote_connection import LOCK_KEY
+from twinstep.stores.remote_lock import LOCK_KEY
 from twinstep.stores.sqlite_events import SQLiteEventStore
 
 NEVER = 1_000_000

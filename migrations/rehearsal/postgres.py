@@ -22,7 +22,8 @@ import psycopg
 from attrs import evolve, frozen
 
 from ...events.errors import Blocked, DefinitionError, InDoubt, Locked, Refused, TwinstepError, Unreachable
-from ...stores.remote_connection import shown, wait_for_others
+from ...stores.remote_connection import shown
+from ...stores.remote_lock import wait_for_others
 from ...stores.seam import Probe, no_probe
 from ..catalogue import Catalogue, Changes, Fingerprint
 from ..definition import SideName
