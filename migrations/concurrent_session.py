@@ -91,18 +91,22 @@ def _awaited(connection: Remote, statement: bytes, tick: Tick) -> PGresult:
             libpq.consume_input()
         selector.modify(libpq.socket, selectors.EVENT_READ)
         silence = Silence(connection.at_work) if isinstance(connection, WatchedConnection) else None
-        while libpq.is_busy():
-            if selector.select(TICK_SECONDS):
-                libpq.consume_input()
-                continue
-            if silence is not None:  # one answer is awaited, and whatever comes is a part of it
-                silence.goes_on()
-            tick()
-    result = libpq.get_result()
+        result: PGresult | None = None
+        # A COPY has no end before somebody copies.
+        while result is None or result.status not in COPYING:
+            # Never by `PQgetResult` alone, which waits for as long as nothing comes.
+            while libpq.is_busy():
+                if selector.select(TICK_SECONDS):
+                    libpq.consume_input()
+                    continue
+                if silence is not None:  # one answer is awaited, and whatever comes is a part of it
+                    silence.goes_on()
+                tick()
+            another = libpq.get_result()
+            if another is None:
+                break
+            result = another
     assert result is not None
-    # A COPY has no end before somebody copies.
-    while result.status not in COPYING and (another := libpq.get_result()) is not None:
-        result = another
     return result
 
 
