@@ -308,6 +308,9 @@ def session(
             backups=open_backups(settings),
         )
         opened.check_chains()
+        if writes and opened.backups is not None:
+            with suppress(Blocked):  # under the lock of the folder, what lies there unfinished is a dead process's
+                opened.backups.sweep(None)
         yield opened
     finally:
         for target in targets.values():

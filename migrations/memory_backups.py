@@ -46,7 +46,7 @@ class MemoryBackups:
         """All that are kept."""
         return tuple(_described(name, kept) for name, kept in self._database.backups.items())
 
-    def sweep(self, older_than: datetime) -> int:
+    def sweep(self, older_than: datetime | None) -> int:
         """Nothing is ever left unfinished in memory."""
         return 0
 

@@ -65,7 +65,7 @@ class SQLiteBackups:
             {**backup.to_json(), "verified": True} for backup in self._folder.readable() if backup.source == str(self._path)
         )
 
-    def sweep(self, older_than: datetime) -> int:
+    def sweep(self, older_than: datetime | None) -> int:
         """Unfinished copies, and descriptions without one."""
         return self._folder.sweep(older_than)
 

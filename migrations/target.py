@@ -147,8 +147,8 @@ class Backups(Protocol):
     def found(self) -> tuple[Mapping[str, Json], ...]:
         """The copies of this database that are there, oldest first, whoever knows of them; what is damaged is left out."""
 
-    def sweep(self, older_than: datetime) -> int:
-        """Delete what killed processes left unfinished before then; the bytes freed."""
+    def sweep(self, older_than: datetime | None) -> int:
+        """Delete what killed processes left unfinished before then, or all of it; the bytes freed."""
 
 
 class Target(Protocol):

@@ -195,11 +195,15 @@ class BackupFolder:
         deleted = tuple(backup for backup, size in zip(old, freed, strict=True) if size)
         return Pruned(deleted=deleted, bytes=sum(freed) + self.sweep(older_than))
 
-    def sweep(self, older_than: datetime) -> int:
-        """Delete what killed processes left unfinished before then; the bytes freed."""
+    def sweep(self, older_than: datetime | None) -> int:
+        """Delete what killed processes left unfinished before then, or all of it, where nobody else can be at work; the bytes
+        freed."""
         with self._scratch.errors(needed=0):
-            stale = [path for path in self._scratch.leftovers() if path.stat().st_mtime < older_than.timestamp()]
-            return sum(_remove(path) for path in stale)
+            return sum(
+                _remove(path)
+                for path in self._scratch.leftovers()
+                if older_than is None or path.stat().st_mtime < older_than.timestamp()
+            )
 
     def _keep(
         self,
