@@ -104,8 +104,8 @@ def test_of_two_targets_the_second_is_told_who_holds_it_and_comes_later(place: P
 def test_who_waits_for_the_lock_gets_it_when_it_is_free(place: Place) -> None:
     elsewhere = _holding_elsewhere(place)
     with pytest.raises((Locked, Blocked)):
-        place.target().hold()
-    patient = place.target(wait_seconds=20)
+        place.target(beside=True).hold()
+    patient = place.target(wait_seconds=20, beside=True)
     elsewhere.send_signal(signal.SIGKILL)
     assert patient.hold()
     elsewhere.wait()
