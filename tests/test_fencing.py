@@ -212,7 +212,7 @@ def sweep(name: str, folder: Callable[[], Path], database: Callable[[], str], *,
     return counted
 
 
-@pytest.mark.parametrize("name", WOKEN)
+@pytest.mark.parametrize("name", ["success", "refused remotely"])
 def test_a_coordinator_that_was_stopped_and_lost_its_session_commits_nothing_any_more(
     name: str, folder: Callable[[], Path], database: Callable[[], str]
 ) -> None:
@@ -235,8 +235,14 @@ def takes_over(name: str, place: Place, log: str) -> int:
     return first(name, place, log, state_dir=place.folder / "elsewhere").resume().exit_code
 
 
-@pytest.mark.parametrize("name", ["success", "refused remotely"])
-@pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        ("refused remotely", 16),
+        pytest.param("success", 1, marks=pytest.mark.full),
+        pytest.param("refused remotely", 1, marks=pytest.mark.full),
+    ],
+)
 def test_a_run_that_another_coordinator_of_the_pair_has_ended_is_not_touched_by_the_one_that_is_woken(
     name: str, every: int, folder: Callable[[], Path], database: Callable[[], str]
 ) -> None:

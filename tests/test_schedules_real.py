@@ -30,14 +30,10 @@ def forks() -> Iterator[Forks]:
 # Of these a few schedules are walked each time; of all of them, all in the full form.
 SAMPLED = (
     "success",
-    "refused remotely",
     "refused remotely and restored from the backup, rollback journal",
-    "remote only",
     "the remote required",
     "taken back",
-    "several groups, refused",
     "rows set aside and put back by going back",
-    "restored while in flight",
     "another index has the name",
 )
 

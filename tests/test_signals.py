@@ -207,7 +207,7 @@ def is_ready(process: subprocess.Popen[str]) -> bool:
     return bool(int(caught.split()[1], 16) & 1 << signal.SIGHUP - 1)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["migrate", "rollback", "dry_run"])
 def test_the_process_interrupted_at_any_moment_says_how_to_go_on(name: str, places: Callable[[Kind], Interrupted]) -> None:
     codes = [started_and_signalled(KINDS[name], places, random.Random(name), number) for number in range(1)]
     assert set(codes) <= {0, 130}
