@@ -27,10 +27,19 @@ def main() -> int:
         from . import __version__
         from .engine.cli.app import run
 
-        return run(sys.argv[1:], environ=os.environ, folder=Path.cwd(), version=__version__)
+        code = run(sys.argv[1:], environ=os.environ, folder=Path.cwd(), version=__version__)
+        _let_it_end()
+        return code
     except KeyboardInterrupt:
         # Before the command could begin, or a second one while the first was being answered.
         return 130
+
+
+def _let_it_end() -> None:
+    """All is done and said: a signal that comes as late as this must not make another exit code of it."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
