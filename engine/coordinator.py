@@ -150,9 +150,7 @@ class Coordinator:
     def history(self) -> tuple[RunReport, ...]:
         """Every attempt on this pair, also the failed ones, oldest first."""
         with self._reading(needs_folder=False) as opened:
-            prefix = f"{opened.pair}/"
-            streams = [name for name in opened.store.streams() if name.startswith(prefix)]
-            histories = [opened.store.read(name) for name in streams]
+            histories = opened.histories().values()
             found = [each for records in histories for each in zip(begun_at(records), run_reports(records), strict=True)]
         # By their places in the log: a clock may have been set back in between.
         return tuple(report for _, report in sorted(found, key=lambda each: each[0]))

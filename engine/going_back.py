@@ -130,9 +130,11 @@ def _remote_differences(worker: Worker, situation: Situation, validated: Mapping
 
 def _touched_by_others(situation: Situation) -> frozenset[str]:
     """What another one has made of the same objects since: its run of this migration came after ours was undone."""
-    ledger, undone = situation.observed.remote, situation.status.undone_runs()
-    runs = {row.run for row in ledger.rows if row.direction == UP and row.run not in undone} if ledger is not None else set()
-    return (ledger.touched(run for run in runs if ledger.standing((run,))) if ledger is not None else None) or frozenset()
+    ledger = situation.observed.remote
+    if ledger is None:
+        return frozenset()
+    theirs = {row.run for row in ledger.rows if row.direction == UP} - {*situation.status.undone_runs()}
+    return ledger.touched(run for run in theirs if ledger.standing((run,))) or frozenset()
 
 
 def _remote_objects(situation: Situation, before: Fingerprint) -> frozenset[str] | None:

@@ -39,7 +39,7 @@ from ..events.fold import Status, authorise, evolve, fold
 from ..events.lifecycle import Effect, Row
 from ..events.types import Event, Recorded
 from ..migrations.ledger import SideLedger
-from ..migrations.patience import Patience
+from ..stores.patience import Patience
 from ..stores.port import EventStore
 from ..stores.seam import Probe
 from .decide import Observed, Request, decide, has_work, sides_of_rollback

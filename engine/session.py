@@ -26,8 +26,8 @@ from ..events.types import Recorded
 from ..migrations.catalogue import Schema
 from ..migrations.definition import SideName
 from ..migrations.memory_target import MemoryDatabase, MemoryTarget
-from ..migrations.patience import Patience
 from ..migrations.target import Backups, Target, Whole
+from ..stores.patience import Patience
 from ..stores.port import Clock, EventStore, utc_now
 from ..stores.rehearsal_folder import remove_leftovers
 from ..stores.seam import Probe, no_probe

@@ -83,25 +83,29 @@ def send(connection: Remote, text: str, tick: Tick = no_tick) -> None:
 def _awaited(connection: Remote, statement: bytes, tick: Tick) -> PGresult:
     """The statement's result. `PQsendQuery`: the driver looks for no placeholders in it, and nothing is put around it."""
     libpq = connection.pgconn
+    # One answer is awaited, and whatever comes is a part of it.
+    silence = Silence(connection.at_work) if isinstance(connection, WatchedConnection) else None
+
+    def wait() -> None:
+        if selector.select(TICK_SECONDS):
+            libpq.consume_input()
+            return
+        if silence is not None:
+            silence.goes_on()
+        tick()
+
     libpq.send_query(statement)
     with selectors.DefaultSelector() as selector:
         selector.register(libpq.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
         while libpq.flush():
-            selector.select()
-            libpq.consume_input()
+            wait()
         selector.modify(libpq.socket, selectors.EVENT_READ)
-        silence = Silence(connection.at_work) if isinstance(connection, WatchedConnection) else None
         result: PGresult | None = None
         # A COPY has no end before somebody copies.
         while result is None or result.status not in COPYING:
             # Never by `PQgetResult` alone, which waits for as long as nothing comes.
             while libpq.is_busy():
-                if selector.select(TICK_SECONDS):
-                    libpq.consume_input()
-                    continue
-                if silence is not None:  # one answer is awaited, and whatever comes is a part of it
-                    silence.goes_on()
-                tick()
+                wait()
             another = libpq.get_result()
             if another is None:
                 break

@@ -13,7 +13,7 @@ Not tried again, since they would be the same the next time: every other error, 
 rights, a login or a database that is wrong, a disk or a memory that is full (53100, 53200), a statement that took too long
 or was cancelled by hand (57014).
 
-This module must never import engine. Read next: `patience.py` (for how long), `postgres_target.py`, `engine/loop.py`.
+This module must never import engine. Read next: `stores/patience.py` (for how long), `postgres_target.py`, `engine/loop.py`.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from attrs import evolve
 
 from ..events.errors import Blocked, DefinitionError, InDoubt, LostLock, Refused, TwinstepError
 from ..events.types import Json
+from ..stores.patience import Patience
 from ..stores.remote_connection import (
     end_session,
     is_ended,
@@ -49,7 +50,6 @@ from .functions import said_by
 from .kept import Kept
 from .ledger import DECLARED, DONE, OBJECTS, OPEN, SideLedger
 from .passing import IN_THE_WAY
-from .patience import Patience
 from .postgres_accounting import count_rows, losses, names_outside, row_findings, rows_changed
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
 from .postgres_keeping import read_kept, run_keeping

@@ -24,6 +24,7 @@ import psycopg
 from ..events.errors import Blocked, ConfigurationError, Locked, LogDamaged, TwinstepError, Unreachable
 from ..events.projections import ROW_TYPES
 from .envelope import new_id
+from .patience import Patience
 from .postgres_log_schema import BUSY, LOG_VERSION, MAKE_LOG, MAKE_SCHEMA, STALE, WRITING
 from .remote_connection import is_lost, libpq_url, open_remote, shown
 from .remote_fitness import OLDEST_VERSION, server_version
@@ -146,17 +147,13 @@ class PostgresLog:
 
         Raises ConnectionLost, or Unreachable (T511) where there was none at the end.
         """
-        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
-
-        for attempt in Retrying(
-            retry=retry_if_exception(_is_away),
-            wait=wait_random_exponential(multiplier=0.1, max=5.0),
-            stop=stop_after_delay(self.retry_for_seconds),
-            reraise=True,
-        ):
-            with attempt:
+        patience = Patience(self.retry_for_seconds)
+        while True:
+            try:
                 return once()
-        raise AssertionError("Retrying either returns or raises")
+            except (ConnectionLost, Unreachable) as error:
+                if not _is_away(error) or not patience.wait():
+                    raise
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -22,7 +22,6 @@ from sqlalchemy import Connection, text
 from twinstep.migrations.catalogue import Fingerprint
 from twinstep.migrations.definition import LocalOptions, Migration, Query, RemoteOptions, Side, SideName, Step, StepFunction
 from twinstep.migrations.memory_target import Contents, MemoryDatabase, MemoryTarget
-from twinstep.migrations.patience import Patience
 from twinstep.migrations.postgres_catalogue import read_fingerprint as read_postgres
 from twinstep.migrations.postgres_target import PostgresTarget
 from twinstep.migrations.rehearsal.memory import MemoryRehearser
@@ -34,6 +33,7 @@ from twinstep.migrations.sqlite_target import SQLiteTarget
 from twinstep.migrations.target import Target
 from twinstep.migrations.work import Order, SideWork, work_of
 from twinstep.stores.backups import BackupFolder
+from twinstep.stores.patience import Patience
 from twinstep.stores.seam import Probe, no_probe
 
 ID = "0001_change"

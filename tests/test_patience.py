@@ -18,8 +18,8 @@ from twinstep.engine.report import Report
 from twinstep.events.errors import InDoubt, Refused, TwinstepError, Unreachable
 from twinstep.migrations.definition import Migration, RemoteOptions, Side
 from twinstep.migrations.passing import is_passing
-from twinstep.migrations.patience import FIRST_SECONDS, LONGEST_SECONDS, Patience
 from twinstep.migrations.postgres_target import PostgresTarget
+from twinstep.stores.patience import FIRST_SECONDS, LONGEST_SECONDS, Patience
 from twinstep.stores.remote_connection import open_remote
 
 

@@ -1,9 +1,11 @@
 """For how long trouble that passes by itself is waited out.
 
-One Patience is shared by all who try again within a call. Its time begins with the first trouble, and is over when it is
-over, however the tries are nested; whatever gets done meanwhile ends the trouble, and the next one gets the time anew.
+One Patience is shared by all who try again within a call, apart from the log, which may be another server. Its time begins with
+the first trouble, and is over when it is over, however the tries are nested; whatever gets done meanwhile ends the trouble, and
+the next one gets the time anew.
 
-This module must never import a driver: a run without a remote needs none. Read next: `passing.py` (which trouble that is).
+This module must never import a driver: a run without a remote needs none. Read next: `migrations/passing.py` (which trouble
+that is), `postgres_log.py`.
 """
 
 from __future__ import annotations
