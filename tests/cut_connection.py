@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
+from network import end
+
 
 class Network:
     """The proxy. `cut` is set once the connection was cut as ordered."""
@@ -65,19 +67,13 @@ class Network:
                         self.at_the_cut.wait()
                     break
                 server.sendall(data)
-        _end(client, server)
+        end(client)
+        end(server)
 
     def _to_client(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := server.recv(1 << 20):
                 client.sendall(data)
-
-
-def _end(*connections: socket.socket) -> None:
-    for connection in connections:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
 
 
 @contextmanager

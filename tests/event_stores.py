@@ -128,3 +128,24 @@ def head(store: EventStore, stream: str) -> tuple[int, str]:
     """What a writer that has seen the whole stream expects."""
     records = store.read(stream)
     return (records[-1].version, records[-1].hash) if records else (0, "0" * 64)
+
+
+# In SQL, the event that follows two of the stream, by column; the hash before it is its table's.
+NEXT = {
+    "position": 4,
+    "stream": "'pair/0001_first'",
+    "version": 3,
+    "type": "'BackedUp'",
+    "schema_version": 1,
+    "recorded_at": "''",
+    "payload": "'{}'",
+    "previous_hash": "",
+    "hash": "'h'",
+}
+
+
+def inserting(table: str, how: str = "INSERT", **values: object) -> str:
+    """A statement that inserts the next event of the stream, apart from what `values` change."""
+    before = f"(SELECT hash FROM {table} WHERE position = 2)"
+    told = {**NEXT, "previous_hash": before, **values}
+    return f"{how} INTO {table} ({', '.join(told)}) VALUES ({', '.join(map(str, told.values()))})"

@@ -9,7 +9,6 @@ What is compared is the world of `real_schedules.py`: every row and object of bo
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -26,8 +25,8 @@ from secrets import token_hex
 from typing import Any
 
 import psycopg
-from attrs import define, field, frozen
-from command_line import clean_environment
+from attrs import define, field
+from command_line import Answer, clean_environment
 from real_schedules import ID, LOCAL_DOWN, LOCAL_SCHEMA, LOCAL_UP, REMOTE_DOWN, REMOTE_SCHEMA, REMOTE_UP
 from real_schedules import Place as RealPlace
 from real_schedules import world as real_world
@@ -61,22 +60,6 @@ QUARANTINE_FILES = {
 }
 # What the command imports, once for all children: one that is not there is no error.
 multiprocessing.set_forkserver_preload(["twinstep.engine.cli.app", "twinstep.engine.coordinator", "psycopg", "sqlalchemy"])
-
-
-@frozen(kw_only=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The one object on the standard output."""
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
 
 
 @define(kw_only=True)
@@ -156,7 +139,7 @@ class Interrupted:
             preexec_fn=ignore,
         )
 
-    def signalled_at(self, words: tuple[str, ...], at: int, how: signal.Signals) -> Ended:
+    def signalled_at(self, words: tuple[str, ...], at: int, how: signal.Signals) -> Answer:
         """The command in a child that signals itself at that crossing, or ends before it comes there."""
         child = multiprocessing.get_context("forkserver").Process(
             target=_child, args=(self.folder, self.environment(), words, at, how)
@@ -164,7 +147,7 @@ class Interrupted:
         child.start()
         child.join(timeout=LIMIT_SECONDS)
         assert child.exitcode is not None, "it did not end"
-        return Ended(code=child.exitcode, out=(self.folder / "out").read_text(), err=(self.folder / "err").read_text())
+        return Answer(code=child.exitcode, out=(self.folder / "out").read_text(), err=(self.folder / "err").read_text())
 
     def world(self) -> dict[str, Any]:
         """Every row and object of both databases, apart from Twinstep's own."""
@@ -210,7 +193,7 @@ class Interrupted:
             time.sleep(0.02)
         assert not any(found)
 
-    def check_answer(self, ended: Ended, *, as_json: bool) -> None:
+    def check_answer(self, ended: Answer, *, as_json: bool) -> None:
         """Exit 130, and a way to go on that fits what is in flight."""
         assert ended.code == 130, ended
         assert "Traceback" not in ended.err

@@ -101,7 +101,7 @@ class Network:
 
     def refuse(self) -> None:
         """From now on nobody is let in; who is in stays."""
-        _end(self._listener)
+        end(self._listener)
 
     def accept(self) -> None:
         """The way is open again."""
@@ -117,7 +117,7 @@ class Network:
 
     def close(self) -> None:
         self.closed.set()
-        _end(self._listener)
+        end(self._listener)
         self.cut()
 
     def judge(self, session: int, kind: str, text: str) -> tuple[Act, Message]:
@@ -175,7 +175,7 @@ class _Session:
     def cut(self) -> None:
         for stream in (self._client, self._server):
             if stream is not None:
-                _end(stream.socket)
+                end(stream.socket)
 
     def _forward(self) -> None:
         self._stays_open = not self._network.answers
@@ -228,8 +228,8 @@ def _statement_of(kind: str, data: bytes, before: str) -> str:
     return before
 
 
-def _end(connection: socket.socket) -> None:
-    # Closing alone ends nothing as long as another thread waits on it.
+def end(connection: socket.socket) -> None:
+    """End it for the thread that waits on it too, which closing alone does not."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()

@@ -26,12 +26,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from attrs import evolve, field, frozen
 from forked import Forks, kill_self
+from waiting import eventually as eventually_there
 
 from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.embedded import EmbeddedPostgres
@@ -525,7 +527,7 @@ class Ground:
     def wait_until_left_alone(self) -> None:
         """No session is left in the database: that of a killed client ends when the server notices."""
         sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = %s"
-        _until(lambda: self._admin.execute(sessions, (DATABASE,)).fetchone() is None)
+        eventually(lambda: self._admin.execute(sessions, (DATABASE,)).fetchone() is None)
 
     def killed(self, at: int) -> bool:
         """Make the call in a child that is killed at that crossing; whether it was, rather than ending by itself."""
@@ -541,16 +543,16 @@ class Ground:
         """
         waiting = self._root / "waiting"
         child = self._forks.begin("real_schedules", "call", self.name, *self._where, None, "", crossing)
-        _until(waiting.exists)
+        eventually(waiting.exists)
         with psycopg.connect(self.place.url) as other, other.transaction(force_rollback=True):
             other.execute(b"INSERT INTO item (id, name) VALUES (50, 'not committed')")
             waiting.unlink()
             at_it = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock' AND query LIKE %s"
-            _until(lambda: self._admin.execute(at_it, (DATABASE, f"{statement}%")).fetchone() is not None)
+            eventually(lambda: self._admin.execute(at_it, (DATABASE, f"{statement}%")).fetchone() is not None)
             os.kill(child, signal.SIGKILL)
             assert self._forks.ended() == (True, None)
             if not goes_on:
-                _until(lambda: self._admin.execute(at_it, (DATABASE, f"{statement}%")).fetchone() is None)
+                eventually(lambda: self._admin.execute(at_it, (DATABASE, f"{statement}%")).fetchone() is None)
 
     def run_again(self) -> None:
         """What a person would do: the same call, and another one to finish whatever is left."""
@@ -730,11 +732,8 @@ def _ends_legally(ground: Ground, legal: dict[str, Any], *schedule: object) -> N
         raise AssertionError(f"{ground.name}: killed at {' then '.join(map(str, schedule))}: {error!r}") from error
 
 
-def _until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+# Each schedule waits a few times: what happens within milliseconds is to be seen then.
+eventually = partial(eventually_there, seconds=30, every=0.002)
 
 
 def _numbers(wanted: slice) -> Iterator[int]:

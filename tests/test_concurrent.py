@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from waiting import eventually
 
 from twinstep.events.errors import DefinitionError, InDoubt, Refused
 from twinstep.events.types import Json
@@ -102,13 +103,6 @@ def table_lock(url: str, mode: str, table: str = "shop.items") -> Iterator[None]
 def in_background(work: Callable[[], None]) -> Iterator[Future[None]]:
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(work)
-
-
-def eventually(question: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def invalid(connection: Connection, name: str) -> bool:

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
+import waiting
 from attrs import evolve
 from small_pair import AWAY, ID, PIN, SmallPair
 
@@ -66,11 +68,7 @@ def in_background(work: Callable[[], Report]) -> Iterator[Future[Report]]:
         yield pool.submit(work)
 
 
-def eventually(question: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+eventually = partial(waiting.eventually, seconds=30)
 
 
 def at_work(pair: SmallPair, beginning: str = "CREATE INDEX CONC") -> list[int]:

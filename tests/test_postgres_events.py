@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from cut_connection import Network, network
-from event_stores import PostgresLog, TickingClock, append, head
+from event_stores import NEXT, PostgresLog, TickingClock, append, head, inserting
 from pooling_proxy import pooling
 
 from twinstep.engine.embedded import EmbeddedPostgres
@@ -87,23 +88,7 @@ def login(url: str, *statements: str) -> Iterator[str]:
 
 # --- append-only, held by the database
 
-NEXT = {
-    "position": 4,
-    "stream": f"'{STREAM}'",
-    "version": 3,
-    "type": "'BackedUp'",
-    "schema_version": 1,
-    "recorded_at": "''",
-    "payload": "'{}'",
-    "previous_hash": "(SELECT hash FROM twinstep.events WHERE position = 2)",
-    "hash": "'h'",
-}
-
-
-def insert(**values: object) -> str:
-    """A statement that inserts the next event of the stream, apart from what `values` change."""
-    told = {**NEXT, **values}
-    return f"INSERT INTO twinstep.events ({', '.join(told)}) VALUES ({', '.join(map(str, told.values()))})"
+insert = partial(inserting, "twinstep.events")
 
 
 FORBIDDEN = [

@@ -15,13 +15,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import waiting
 from attrs import frozen
-from interrupted_runs import LIMIT_SECONDS, QUARANTINE_FILES, QUARANTINE_SCHEMA, Ended, Interrupted
+from command_line import Answer
+from interrupted_runs import LIMIT_SECONDS, QUARANTINE_FILES, QUARANTINE_SCHEMA, Interrupted
 
 from twinstep import Coordinator, Migration, Side
 from twinstep.engine.embedded import EmbeddedPostgres
@@ -189,7 +192,7 @@ def started_and_signalled(kind: Kind, places: Callable[[Kind], Interrupted], cha
     time.sleep(chance.uniform(0, 1.5))
     process.send_signal(SIGNALS[number % len(SIGNALS)])
     out, err = process.communicate(timeout=LIMIT_SECONDS)
-    ended = Ended(code=process.returncode, out=out, err=err)
+    ended = Answer(code=process.returncode, out=out, err=err)
     if ended.code != 0:
         place.check_answer(ended, as_json=as_json)
     place.check_nothing_is_left()
@@ -226,11 +229,7 @@ def test_the_process_interrupted_at_a_hundred_moments_ends_legally(name: str, pl
 # In the middle of what takes long
 
 
-def eventually(question: Callable[[], object], seconds: float = LIMIT_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+eventually = partial(waiting.eventually, seconds=LIMIT_SECONDS, every=0.1)
 
 
 def at_work(place: Interrupted, beginning: str) -> list[Any]:
@@ -256,11 +255,11 @@ def cpu_ticks(process: subprocess.Popen[str]) -> int:
     return int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 
-def answer_of(process: subprocess.Popen[str], how: signal.Signals, *, within_seconds: float = 15.0) -> Ended:
+def answer_of(process: subprocess.Popen[str], how: signal.Signals, *, within_seconds: float = 15.0) -> Answer:
     """Send the signal; it must not take long."""
     process.send_signal(how)
     out, err = process.communicate(timeout=within_seconds)
-    return Ended(code=process.returncode, out=out, err=err)
+    return Answer(code=process.returncode, out=out, err=err)
 
 
 @contextmanager

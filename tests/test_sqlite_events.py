@@ -10,11 +10,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from event_stores import append
+from event_stores import NEXT, append, inserting
 
 from twinstep.events import types as e
 from twinstep.events.chain import GENESIS, link
@@ -70,28 +71,11 @@ def content(path: Path) -> list[str]:
 
 # --- append-only, held by the file
 
-COLUMNS = ("position", "stream", "version", "type", "schema_version", "recorded_at", "payload", "previous_hash", "hash")
-NEXT = {
-    "position": 4,
-    "stream": f"'{STREAM}'",
-    "version": 3,
-    "type": "'BackedUp'",
-    "schema_version": 1,
-    "recorded_at": "''",
-    "payload": "'{}'",
-    "previous_hash": "(SELECT hash FROM twinstep_events WHERE position = 2)",
-    "hash": "'h'",
-}
-
-
-def insert(how: str = "INSERT", **values: object) -> str:
-    """A statement that inserts the next event of the stream, apart from what `values` change."""
-    told = {**NEXT, **values}
-    return f"{how} INTO twinstep_events ({', '.join(told)}) VALUES ({', '.join(map(str, told.values()))})"
+insert = partial(inserting, "twinstep_events")
 
 
 FORBIDDEN = [
-    *(f"UPDATE twinstep_events SET {column} = {column}" for column in COLUMNS),
+    *(f"UPDATE twinstep_events SET {column} = {column}" for column in NEXT),
     "UPDATE OR REPLACE twinstep_events SET position = 1 WHERE position = 2",
     "UPDATE twinstep_events SET payload = '{}' WHERE position = 3",
     "DELETE FROM twinstep_events",
