@@ -36,6 +36,8 @@ POLL_SECONDS: Final = 0.1
 # the middle of a statement. One that does not is ended, and waited for.
 ORPHAN_NOTICES_SECONDS: Final = 2.5
 ORPHAN_ENDS_SECONDS: Final = 10.0
+# Who held it has let go before it could be asked who that is: then it is there to be taken, and nobody is to be named.
+LET_GO_SECONDS: Final = 2.0
 
 # The server keeps so many bytes of a session's name.
 NAME_BYTES: Final = 63
@@ -67,7 +69,9 @@ def take_lock(connection: Remote, wait_seconds: float) -> None:
             return
         waited, holder = time.monotonic() - began, _held_by(connection)
         limit = wait_seconds
-        if holder is not None and is_orphan(str(holder[0])):
+        if holder is None:
+            limit = max(limit, LET_GO_SECONDS)
+        elif is_orphan(str(holder[0])):
             limit = max(limit, ORPHAN_ENDS_SECONDS)
             if holder[1] not in ended and waited > ORPHAN_NOTICES_SECONDS:
                 ended.add(holder[1])

@@ -32,6 +32,7 @@ from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.events.errors import Locked, LostLock
 from twinstep.migrations.definition import Migration, Side
 from twinstep.migrations.postgres_target import PostgresTarget
+from twinstep.stores import remote_lock
 from twinstep.stores.port import EventStore
 from twinstep.stores.postgres_events import PostgresEventStore
 from twinstep.stores.remote_connection import open_remote
@@ -300,6 +301,23 @@ def test_the_session_that_a_killed_process_of_this_machine_left_is_ended_and_no_
         process.join()
         take_lock(connection, 0)
         assert connection.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'").fetchone() is None
+
+
+def test_a_lock_whose_holder_has_just_let_go_is_taken_and_nobody_is_named(
+    remote_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = remote_lock._held_by
+    with closing(open_remote(remote_url)) as connection, closing(open_remote(remote_url)) as other:
+        take_lock(other, 0)
+
+        def let_go_first(asking: Any) -> object:
+            other.close()
+            while asked(asking) is not None:  # until the server has noticed
+                time.sleep(0.01)
+            return None
+
+        monkeypatch.setattr(remote_lock, "_held_by", let_go_first)
+        take_lock(connection, 0)
 
 
 def test_a_session_is_an_orphan_only_where_its_process_is_known_to_be_dead() -> None:
