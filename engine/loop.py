@@ -208,12 +208,19 @@ class Loop:
     def _append(self, events: list[Event]) -> None:
         """Record what was done; the state machine has the last word on whether it may be written."""
         authorise(self._status, events)
-        for target in self._worker.targets.values():
-            target.check_held()
+        self._check_held()
         try:
             records = self._store.append(
-                self._stream, events, expected_version=self._status.version, expected_hash=self._status.last_hash
+                self._stream,
+                events,
+                expected_version=self._status.version,
+                expected_hash=self._status.last_hash,
+                fence=self._check_held,
             )
+        except LostLock as error:
+            if error.code != "T403":  # the session: it may be taken again, where nobody was there
+                raise
+            raise _NotRecorded(error) from error
         except (Blocked, ConcurrencyConflict, InDoubt, Locked) as error:
             raise _NotRecorded(error) from error
         for record, event in zip(records, events, strict=True):
@@ -224,6 +231,10 @@ class Loop:
             if isinstance(event, e.RunEvent) and event.run not in self._runs:
                 self._runs.append(event.run)
             self._tell(record)
+
+    def _check_held(self) -> None:
+        for target in self._worker.targets.values():
+            target.check_held()
 
     def _tell(self, record: Recorded) -> None:
         """Call the listener. What it raises ends the call where it is, and is never taken for a refusal of the effect."""

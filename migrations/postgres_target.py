@@ -136,6 +136,8 @@ class PostgresTarget:
     def check_held(self, *, asking: bool = False) -> None:
         """See that the session that holds the lock has not ended."""
         if self._held is None:
+            if self._ours:  # taken, and never let go of: its session was found ended by whoever asked something
+                raise LostLock("T404", side=self.side)
             return
         if self._open is None or is_ended(self._open) or (asking and not self._asked_whether_held()):
             self.close()

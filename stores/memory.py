@@ -5,7 +5,7 @@ It lives and dies with its process. Every method may be called from any thread. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from threading import RLock
 
@@ -14,7 +14,7 @@ from ..events.projections import ROW_TYPES, Row, RowKey, key_of, project, rebuil
 from ..events.types import Event, Recorded
 from .claims import Claims
 from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
-from .port import Clock, utc_now
+from .port import Clock, unfenced, utc_now
 from .seam import AFTER_COMMIT, BEFORE_COMMIT, Probe, no_probe
 
 
@@ -68,7 +68,15 @@ class MemoryEventStore:
         with self._lock:
             return list(self._streams)
 
-    def append(self, stream: str, events: Sequence[Event], *, expected_version: int, expected_hash: str) -> list[Recorded]:
+    def append(
+        self,
+        stream: str,
+        events: Sequence[Event],
+        *,
+        expected_version: int,
+        expected_hash: str,
+        fence: Callable[[], None] = unfenced,
+    ) -> list[Recorded]:
         """Append events, all or none. Raises ConcurrencyConflict (T504), LostLock (T403). No events: nothing is checked."""
         if not events:
             return []
@@ -95,6 +103,7 @@ class MemoryEventStore:
             )
             changed = self._changed_rows(records, events)
             self._probe(BEFORE_COMMIT)
+            fence()
             self._streams.setdefault(stream, []).extend(records)
             self._rows.update(changed)
             self._records.extend(records)

@@ -24,6 +24,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def unfenced() -> None:
+    """Nobody else could have come between."""
+
+
 class EventStore(Protocol):
     """An append-only log of streams, with the pairs that it knows and the read tables that follow it."""
 
@@ -44,8 +48,17 @@ class EventStore(Protocol):
     def streams(self) -> list[str]:
         """The names of all streams, in order of their first event."""
 
-    def append(self, stream: str, events: Sequence[Event], *, expected_version: int, expected_hash: str) -> list[Recorded]:
-        """Append events in one commit; they are durable once it returns. No events: nothing happens.
+    def append(
+        self,
+        stream: str,
+        events: Sequence[Event],
+        *,
+        expected_version: int,
+        expected_hash: str,
+        fence: Callable[[], None] = unfenced,
+    ) -> list[Recorded]:
+        """Append events in one commit; they are durable once it returns. No events: nothing happens. `fence` is called in the
+        last moment before the commit; what it raises comes out, and nothing is appended.
 
         Raises ConcurrencyConflict (T504) where the stream is not at the expected version and hash, LostLock (T403) where
         this handle had claimed the stream's pair and another one has since, and nothing is appended; Blocked (T506) where

@@ -15,7 +15,7 @@ Read next: `postgres_log.py` (connection), `postgres_log_rows.py` (statements), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,7 +29,7 @@ from ..events.types import Event, Recorded
 from . import postgres_log_rows as rows_of
 from .claims import Claims, taken_over
 from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
-from .port import Clock, utc_now
+from .port import Clock, unfenced, utc_now
 from .postgres_log import ConnectionLost, PostgresLog
 from .postgres_log_rows import Answer, Order, PairRows, storable
 from .postgres_log_schema import CONFLICT, MOVED, STALE, TAKEN_OVER
@@ -104,7 +104,15 @@ class PostgresEventStore:
         """The names of all streams, in order of their first event."""
         return self._log.reading(rows_of.stream_names, nothing=[])
 
-    def append(self, stream: str, events: Sequence[Event], *, expected_version: int, expected_hash: str) -> list[Recorded]:
+    def append(
+        self,
+        stream: str,
+        events: Sequence[Event],
+        *,
+        expected_version: int,
+        expected_hash: str,
+        fence: Callable[[], None] = unfenced,
+    ) -> list[Recorded]:
         """Append events in one commit; durable once it returns. No events: nothing happens, nothing is checked.
 
         Raises ConcurrencyConflict (T504) where the stream is not at the expected version and hash, and LostLock (T403) where
@@ -132,6 +140,7 @@ class PostgresEventStore:
                 claim=self._claims.of(stream),
             )
             self._probe(BEFORE_COMMIT)
+            fence()
             try:
                 last = self._send(order)
             except ConnectionLost as lost:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..events.errors import LogDamaged
@@ -19,7 +19,7 @@ from ..events.projections import ROW_TYPES, Row
 from ..events.types import Event, Recorded
 from .claims import Claims
 from .envelope import adopted_key, enveloped, moved_on, new_id, written_time
-from .port import Clock, utc_now
+from .port import Clock, unfenced, utc_now
 from .seam import AFTER_COMMIT, BEFORE_COMMIT, Probe, no_probe
 from .soundness import unsound
 from .sqlite_file import SQLiteLogFile, Synchronous
@@ -101,7 +101,15 @@ class SQLiteEventStore:
         with self._file.reading() as connection:
             return [] if connection is None else stream_names(connection)
 
-    def append(self, stream: str, events: Sequence[Event], *, expected_version: int, expected_hash: str) -> list[Recorded]:
+    def append(
+        self,
+        stream: str,
+        events: Sequence[Event],
+        *,
+        expected_version: int,
+        expected_hash: str,
+        fence: Callable[[], None] = unfenced,
+    ) -> list[Recorded]:
         """Append events in one commit; durable once it returns. No events: nothing happens, nothing is checked.
 
         Raises ConcurrencyConflict (T504) where the stream is not at the expected version and hash, LostLock (T403) where
@@ -110,7 +118,12 @@ class SQLiteEventStore:
         if not events:
             return []
         claim = self._claims.of(stream)
-        with self._file.writing(lambda: self._probe(BEFORE_COMMIT)) as connection:
+
+        def last_moment() -> None:
+            self._probe(BEFORE_COMMIT)
+            fence()
+
+        with self._file.writing(last_moment) as connection:
             if claim is not None:
                 hold_claim(connection, claim)
             records = enveloped(

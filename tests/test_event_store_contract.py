@@ -78,6 +78,20 @@ def test_reading_starts_after_what_was_seen(store: EventStore) -> None:
     assert list(store.read_all(after=4)) == []
 
 
+def test_what_the_last_moment_refuses_is_not_appended(store: EventStore) -> None:
+    append(store, STREAM, *BEGUN)
+    records = list(store.read_all())
+
+    def refuse() -> None:
+        raise LostLock("T404", side="remote")
+
+    with pytest.raises(LostLock):
+        store.append(STREAM, [e.BackedUp(run="r1")], expected_version=2, expected_hash=records[-1].hash, fence=refuse)
+    assert list(store.read_all()) == records
+    append(store, STREAM, e.BackedUp(run="r1"))
+    assert [(each.version, each.position) for each in store.read_all()] == [(1, 1), (2, 2), (3, 3)]
+
+
 def test_an_unknown_stream_is_empty_whatever_its_name(store: EventStore) -> None:
     append(store, STREAM, *BEGUN)
     for name in ("", "pair", "pair/", STREAM + " ", STREAM.upper(), "pair/%", "pair/\udc80", "pair/0001_first\0"):
@@ -446,7 +460,7 @@ def test_a_pair_that_all_register_at_once_is_drawn_once(log: Log) -> None:
 WRITER = """
 import sys
 from twinstep.events import types as e
-from twinstep.events.errors import ConcurrencyConflict
+from twinstep.events.errors import ConcurrencyConflict, LostLock
 {opened}
 pair = store.register_pair("key")
 sys.stdin.readline()

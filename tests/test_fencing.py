@@ -29,7 +29,7 @@ from targets import PostgresPlace, order, work
 from twinstep.engine.coordinator import Coordinator
 from twinstep.engine.definitions import definitions
 from twinstep.engine.embedded import EmbeddedPostgres
-from twinstep.events.errors import Locked, LostLock
+from twinstep.events.errors import InDoubt, Locked, LostLock
 from twinstep.migrations.definition import Migration, Side
 from twinstep.migrations.postgres_target import PostgresTarget
 from twinstep.stores import remote_lock
@@ -301,6 +301,22 @@ def test_the_session_that_a_killed_process_of_this_machine_left_is_ended_and_no_
         process.join()
         take_lock(connection, 0)
         assert connection.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'").fetchone() is None
+
+
+def test_a_lock_that_was_lost_while_a_question_was_asked_is_not_taken_for_none(remote_url: str) -> None:
+    with closing(PostgresTarget(remote_url)) as target, psycopg.connect(remote_url, autocommit=True) as admin:
+        target.hold()
+        target.check_held()
+        admin.execute("SELECT pg_terminate_backend(pid, 20000) FROM pg_locks WHERE locktype = 'advisory'")
+        with pytest.raises(InDoubt):
+            target.ledger("0001_change")
+        with pytest.raises(LostLock) as lost:
+            target.check_held()
+        assert lost.value.code == "T404"
+        target.hold_again()  # nobody was there
+        target.check_held(asking=True)
+        target.release()
+        target.check_held()
 
 
 def test_a_lock_whose_holder_has_just_let_go_is_taken_and_nobody_is_named(
