@@ -339,6 +339,44 @@ MESSAGES: dict[str, Message] = {
         condition="The address of the log, {url}, cannot be used: {problem}.",
         next_step="Give it as postgresql://user@host:port/database.",
     ),
+    # T38x: verification by property
+    "T380": Message(
+        condition="The server for trials does not let a database be made: {problem}.",
+        next_step="Give one with --server on which this role may make databases, or none: a PostgreSQL is started then.",
+    ),
+    "T381": Message(
+        condition="The schema before {migration} could not be made, because an earlier migration did not end verified on empty "
+        "databases: {problem}",
+        next_step="Verify that one first, or give the schema before with --before-local or --before-remote.",
+    ),
+    "T382": Message(
+        condition="The schema that was given for the {side} side cannot be made: {problem}.",
+        next_step="Give SQL that makes it in an empty database, such as what sqlite3's .schema or pg_dump --schema-only print.",
+    ),
+    "T383": Message(
+        condition="{migration} has a remote side, and there is no PostgreSQL to try it on.",
+        next_step="Name one with server=, on which databases may be made and dropped.",
+    ),
+    "T384": Message(
+        condition="An invariant is of side {side!r}, which is no side.",
+        next_step='Write side="local", side="remote" or side="both".',
+    ),
+    "T385": Message(
+        condition="{name} is given as an invariant, and does not say of which side it is.",
+        next_step='Write @invariant(side="local") (or "remote", or "both") above it.',
+    ),
+    "T386": Message(
+        condition="{path} cannot be used: {problem}.",
+        next_step="Correct it; docs/verification.md says what may stand in it.",
+    ),
+    "T387": Message(
+        condition="There is no migration to verify.",
+        next_step="Write one with 'twinstep new SLUG', or name the folder with --migrations.",
+    ),
+    "T388": Message(
+        condition="{package} is not installed, which draws the databases that migrations are tried on.",
+        next_step="Run: pip install 'twinstep[verification]'.",
+    ),
     # T13x: the embedded PostgreSQL
     "T131": Message(
         condition="No PostgreSQL was found to start: neither the package {wheel}, nor one installed below {debian}.",
@@ -599,6 +637,15 @@ MESSAGES: dict[str, Message] = {
         condition="{migration} makes a query slower that must not be: {query}. Three more measurements agree: {rounds}.",
         effect="Both sides are taken back to where they were.",
         next_step="Mend the migration or the query; or take fail_on_slowdown away, and it is a finding instead.",
+    ),
+    # T373 to T376: rows made from a schema
+    "T373": Message(
+        condition="No value is known for {column} of {table}, of the type {type}, which may be neither NULL nor left out.",
+        next_step="Give the column a strategy of your own, under the name '{table}.{column}'.",
+    ),
+    "T374": Message(
+        condition="A strategy is given for {column}, and there is no such column. There are: {known}.",
+        next_step="Name a column as table.column, with the schema before it where that is not public; not a generated one.",
     ),
     # T36x: the database in memory
     "T361": Message(
