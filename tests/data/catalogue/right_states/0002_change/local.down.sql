@@ -1,0 +1,2 @@
+DROP INDEX tasks_state;
+ALTER TABLE tasks DROP COLUMN state;

@@ -1,0 +1,3 @@
+CREATE TABLE folders (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE notes (id INTEGER PRIMARY KEY, folder INTEGER, title TEXT);
+CREATE VIEW note_list AS SELECT id, title FROM notes;

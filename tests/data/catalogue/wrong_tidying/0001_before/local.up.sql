@@ -1,0 +1,1 @@
+CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT, deleted INTEGER CHECK (deleted IN (0, 1))) STRICT;

@@ -1,0 +1,1 @@
+CREATE INDEX notes_alive ON notes (title) WHERE deleted = 0;
