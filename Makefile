@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check schedules ways-back kills rivals measure measure-dirty measure-rebuild measure-append docs refusals \
+.PHONY: demo test test-full check schedules ways-back kills rivals catalogue measure measure-dirty measure-rebuild measure-append docs refusals \
 	format clean
 
 demo: $(INSTALLED)
@@ -46,6 +46,10 @@ kills: $(INSTALLED)
 # Eight coordinators started at the same instant on one pair: who migrates, and what the others are told.
 rivals: $(INSTALLED)
 	@$(BIN)/python tools/rivals.py $(if $(ROUNDS),--rounds $(ROUNDS))
+
+# The catalogue of wrong and right migrations, judged by the properties: what is found, and on the how-manieth database.
+catalogue: $(INSTALLED)
+	@$(BIN)/python tools/catalogue.py $(if $(WRONG),--wrong $(WRONG)) $(if $(RIGHT),--right $(RIGHT))
 
 # The application's queries before and after the reference migration; what each index is for, and what it takes.
 measure: $(INSTALLED)

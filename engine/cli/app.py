@@ -25,6 +25,7 @@ from .invocation import Invocation
 from .keeping import BACKUP, BACKUP_CREATE, BACKUP_LIST, BACKUP_PRUNE, BACKUP_RESTORE, BACKUP_VERIFY
 from .logs import LOG, LOG_CHECK, LOG_EXPORT
 from .looking_back import HISTORY
+from .proving import TEST
 from .screen import Screen
 from .setting_aside import QUARANTINE, QUARANTINE_LIST, QUARANTINE_RESTORE
 from .teaching import TaughtCommand, TaughtGroup, setting_options, write_options
@@ -35,6 +36,7 @@ NAME: Final = "twinstep"
 # What the overview lists: a heading, and under it the commands with the name that is typed.
 OVERVIEW: Final[Mapping[str, Mapping[str, TaughtCommand | TaughtGroup]]] = {
     "Begin": {"demo": DEMO, "init": INIT, "new": NEW},
+    "Prove a migration": {"test": TEST},
     "Look first": {"status": STATUS, "plan": PLAN, "check": CHECK, "verify": VERIFY},
     "Change both databases": {"migrate": MIGRATE, "resume": RESUME, "rollback": ROLLBACK, "baseline": BASELINE},
     "Look back": {"history": HISTORY, "log": LOG, "log check": LOG_CHECK, "log export": LOG_EXPORT},
@@ -112,6 +114,7 @@ APP: Final = Overview(
         LOG,
         BACKUP,
         QUARANTINE,
+        TEST,
         DEMO,
     ],
 )

@@ -1,0 +1,290 @@
+"""Databases to be changed at will: the schema before a migration, filled anew for each trial.
+
+The schema is made once, by running the earlier migrations for real, and copied: the SQLite file as a file, the PostgreSQL
+database as a template. The application's own databases are never opened. All of it lies in one temporary folder and on a
+server for trials, and goes with the block.
+
+Read next: `subject.py` (what is verified), `trial.py` (what is done to them).
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ...events.errors import DefinitionError
+from ...migrations.definition import Migration, SideName
+from ...migrations.postgres_target import PostgresTarget
+from ...migrations.sqlite_target import SQLiteTarget
+from ...migrations.target import Target
+from ...stores.backups import BackupFolder
+from ...stores.local_connection import open_local, open_to_read
+from ...stores.port import utc_now
+from ...stores.remote_connection import libpq_url, open_remote
+from ...stores.seam import Probe, no_probe
+from ..coordinator import Coordinator
+from .filling import fill_postgres, fill_sqlite
+from .looks import Look, all_schemas, look_at_postgres, look_at_sqlite
+from .postgres_shape import reflect_postgres
+from .shape import Content, Shape
+from .sqlite_shape import reflect_sqlite
+from .subject import Subject
+
+if TYPE_CHECKING:
+    from ...stores.remote_connection import Remote
+
+LOCAL: Final = "local.db"
+STATE: Final = "state"
+LOG: Final = "log.db"
+# Nobody but the trial itself is waited for.
+PATIENCE_SECONDS: Final = 5.0
+SQLITE: Final = b"SQLite format 3\0"
+# Of a dump: what psql reads, and the server does not.
+PSQL_COMMAND: Final = "\\"
+
+
+def schema_text(path: Path) -> str:
+    """SQL that makes the schema of a file: a SQLite database, whose rows are not read, or SQL as it stands.
+
+    Raises what opening a database raises, and ConfigurationError (T108) for a file that is neither.
+    """
+    with path.open("rb") as file:
+        is_database = file.read(len(SQLITE)) == SQLITE
+    if not is_database:
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DefinitionError("T108", path=path, problem=f"byte {error.start} is not UTF-8") from error
+    with closing(open_to_read(path)) as connection:
+        texts = [sql for (sql,) in connection.execute(_SCHEMA).fetchall()]
+        marks = [(name, connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("user_version", "application_id")]
+    return ";\n".join([*texts, *(f"PRAGMA {name} = {value}" for name, value in marks)])
+
+
+# Without what a virtual table makes for itself.
+_SCHEMA = r"""
+    SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL
+    AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE 'twinstep\_%' ESCAPE '\'
+    AND tbl_name NOT IN (SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow') ORDER BY rowid
+"""
+
+
+class ScratchServer:
+    """A PostgreSQL server on which databases for trials are made and dropped; their names begin with `twinstep_trial_`."""
+
+    def __init__(self, url: str) -> None:
+        self._conninfo = libpq_url(url)
+        self._names = (f"twinstep_trial_{secrets.token_hex(4)}_{number}" for number in count(1))
+        self._made: list[str] = []
+        self._open: Remote | None = None
+
+    def create(self, template: str | None = None) -> str:
+        """A new database, empty or as a copy of another one of its own, by URL; its URL.
+
+        Raises Unreachable, or DefinitionError (T380) where the server does not let us make one.
+        """
+        name = next(self._names)
+        copied = "template0" if template is None else str(conninfo_to_dict(template)["dbname"])
+        try:
+            self._ask(f'CREATE DATABASE "{name}" TEMPLATE "{copied}"')
+        except psycopg.Error as error:
+            raise DefinitionError("T380", problem=error.diag.message_primary or str(error)) from error
+        self._made.append(name)
+        return make_conninfo(self._conninfo, dbname=name)
+
+    def drop(self, url: str) -> None:
+        """Drop one of its databases, and end whoever is connected to it."""
+        name = str(conninfo_to_dict(url)["dbname"])
+        self._ask(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self._made.remove(name)
+
+    def close(self) -> None:
+        """Drop what is left, and disconnect."""
+        for name in [*self._made]:
+            with suppress(psycopg.Error):
+                self.drop(make_conninfo(self._conninfo, dbname=name))
+        if self._open is not None:
+            self._open.close()
+        self._open = None
+
+    def _ask(self, statement: str) -> None:
+        if self._open is None or self._open.closed:
+            self._open = open_remote(self._conninfo, doing="verify migrations")
+        self._open.execute(statement.encode())
+
+
+class Databases:
+    """A pair with the schema before the migration, and rows. `local` and `remote` are None where the side is not needed."""
+
+    def __init__(self, folder: Path, local: Path | None, remote: str | None) -> None:
+        self._folder = folder
+        self.local = local
+        self.remote = remote
+
+    def look(self) -> dict[SideName, Look]:
+        """Both sides, whole."""
+        looks: dict[SideName, Look] = {}
+        if self.local is not None:
+            with closing(open_local(self.local, readonly=True)) as reading:
+                looks["local"] = look_at_sqlite(reading)
+        if self.remote is not None:
+            with closing(open_remote(self.remote)) as connection:
+                looks["remote"] = look_at_postgres(connection)
+        return looks
+
+    def fill(self, shapes: Mapping[SideName, Shape], contents: Mapping[SideName, Content]) -> dict[SideName, Content]:
+        """Insert the rows; those that the schema has admitted."""
+        admitted: dict[SideName, Content] = {}
+        if self.local is not None and "local" in contents:
+            with closing(sqlite3.connect(self.local, isolation_level=None)) as writing:
+                writing.execute("BEGIN IMMEDIATE")
+                admitted["local"] = fill_sqlite(writing, shapes["local"], contents["local"])
+                writing.execute("COMMIT")
+        if self.remote is not None and "remote" in contents:
+            with closing(open_remote(self.remote)) as connection, connection.transaction():
+                admitted["remote"] = fill_postgres(connection, shapes["remote"], contents["remote"])
+        return admitted
+
+    @contextmanager
+    def target(self, side: SideName) -> Iterator[Target]:
+        """What the real migration works by on that side."""
+        target: Target
+        if side == "local":
+            assert self.local is not None
+            target = SQLiteTarget(self.local, backups=BackupFolder(self._folder / STATE / "backups", clock=utc_now))
+        else:
+            assert self.remote is not None
+            target = PostgresTarget(self.remote)
+        try:
+            yield target
+        finally:
+            target.close()
+
+    def coordinator(self, migrations: Sequence[Migration], *, probe: Probe = no_probe) -> Coordinator:
+        """The whole engine on them."""
+        return Coordinator(
+            local=self.local,
+            remote=self.remote,
+            migrations=migrations,
+            state_dir=self._folder / STATE,
+            retry_for_seconds=PATIENCE_SECONDS,
+            probe=probe,
+        )
+
+
+class Scratch:
+    """The schema before one migration, and as many copies of it as are asked for, one at a time.
+
+    `schemas_before` are SQL texts that make a side's schema in place of the earlier migrations. Raises DefinitionError: T381
+    where an earlier migration fails by itself, T382 where such a text does, T383 for a remote without a server for trials.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        folder: Path,
+        server: ScratchServer | None,
+        *,
+        schemas_before: Mapping[SideName, str] | None = None,
+    ) -> None:
+        self.subject = subject
+        self._folder = folder
+        self._server = server
+        self._numbers = count(1)
+        if "remote" in subject.sides and server is None:
+            raise DefinitionError("T383", migration=subject.id)
+        self._template = self._make(folder / "before", None)
+        self._prepare(schemas_before or {})
+        self.shapes = self._reflect()
+
+    @contextmanager
+    def empty(self) -> Iterator[Databases]:
+        """A pair with the schema, and no rows but those that the earlier migrations make."""
+        with self.copy_of(self._template) as databases:
+            yield databases
+
+    @contextmanager
+    def copy_of(self, original: Databases) -> Iterator[Databases]:
+        """A pair with the same rows, to the last default. Nobody is connected to the original."""
+        databases = self._make(self._folder / str(next(self._numbers)), original)
+        try:
+            yield databases
+        finally:
+            if databases.remote is not None and self._server is not None:
+                self._server.drop(databases.remote)
+            shutil.rmtree(databases._folder)
+
+    def made_by(self, schemas: Mapping[SideName, str]) -> dict[SideName, Look]:
+        """Looks at what these texts make of empty databases."""
+        if not schemas:
+            return {}
+        databases = self._make(self._folder / str(next(self._numbers)), None)
+        for side, text in schemas.items():
+            _execute(databases, side, text)
+        return {side: look for side, look in databases.look().items() if side in schemas}
+
+    def _make(self, folder: Path, template: Databases | None) -> Databases:
+        local, remote = None, None
+        (folder / STATE).mkdir(parents=True)
+        if "local" in self.subject.sides:
+            local = folder / LOCAL
+            if template is None:
+                sqlite3.connect(local).close()
+            else:
+                assert template.local is not None
+                shutil.copyfile(template.local, local)
+        if template is not None and (log := template._folder / STATE / LOG).exists():
+            shutil.copyfile(log, folder / STATE / LOG)
+        if "remote" in self.subject.sides:
+            assert self._server is not None
+            remote = self._server.create(None if template is None else template.remote)
+        return Databases(folder, local, remote)
+
+    def _prepare(self, schemas_before: Mapping[SideName, str]) -> None:
+        for side, text in schemas_before.items():
+            _execute(self._template, side, text)
+        if self.subject.earlier:
+            report = self._template.coordinator(self.subject.earlier).migrate()
+            if report.exit_code:
+                problem = report.error.message if report.error is not None else report.outcome
+                raise DefinitionError("T381", migration=self.subject.id, problem=problem)
+        if self._template.local is not None:
+            # Copies are made of the file alone.
+            with closing(sqlite3.connect(self._template.local)) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")
+        log = self._template._folder / STATE / LOG
+        if log.exists():
+            with closing(sqlite3.connect(log)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _reflect(self) -> dict[SideName, Shape]:
+        shapes: dict[SideName, Shape] = {}
+        if self._template.local is not None:
+            with closing(open_local(self._template.local, readonly=True)) as reading:
+                shapes["local"] = reflect_sqlite(reading)
+        if self._template.remote is not None:
+            with closing(open_remote(self._template.remote)) as connection:
+                shapes["remote"] = reflect_postgres(connection, all_schemas(connection))
+        return shapes
+
+
+def _execute(databases: Databases, side: SideName, text: str) -> None:
+    try:
+        if side == "local" and databases.local is not None:
+            with closing(sqlite3.connect(databases.local)) as connection:
+                connection.executescript(text)
+        elif side == "remote" and databases.remote is not None:
+            plain = "\n".join(line for line in text.splitlines() if not line.startswith(PSQL_COMMAND))
+            with closing(open_remote(databases.remote)) as remote:
+                remote.execute(plain.encode())
+    except (sqlite3.Error, psycopg.Error) as error:
+        raise DefinitionError("T382", side=side, problem=error) from error
