@@ -69,6 +69,8 @@ RemoteRole = Literal["apply", "require", "skip"]
 
 # What a corrected or an added down may mend.
 CORRECTABLE = frozenset({"T336", "T337", "T338"})
+# The lock was ours, and somebody else may hold it now.
+LOST = frozenset({"T402", "T403", "T404"})
 
 
 class Coordinator:
@@ -409,7 +411,9 @@ class Coordinator:
         try:
             with self._writing(doing, needs_folder=needs_folder, adopt=adopt, to=to, new_ones=new_ones) as opened:
                 report = work(opened)
-                kept = tidy(opened, self._settings.keep_days)
+                lost = report.error is not None and report.error.code in LOST
+                # Who has lost the lock writes nothing more, and deletes nothing.
+                kept = () if lost else tidy(opened, self._settings.keep_days)
                 return evolve(report, findings=(*opened.findings, *report.findings, *kept))
         except TwinstepError as error:
             return Report(outcome=outcome_of(error), exit_code=error.exit_code, error=error_report(error))
