@@ -12,16 +12,10 @@ from wrong_migrations import WRONG
 
 from twinstep.engine.embedded import EmbeddedPostgres
 
-# In the small form one of each way to go wrong, so that each property is seen failing.
+# In the small form a few ways to go wrong; `test_verification.py` sees each property fail.
 SMALL = (
     "NULL made an empty text",
-    "a view that forgets NULL",
-    "a foreign key over orphans",
-    "an index only where there are rows",
-    "a file that says that it is done",
-    "a down that divides what was not multiplied",
     "a constraint that was never validated",
-    "a table split in two",
 )
 
 

@@ -18,14 +18,15 @@ from twinstep.migrations.phase3 import remote_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^`(?P<file>[^`\n]+)`:\n\n```[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["docs/backups.md", "docs/dry-run.md", "docs/hosts.md", "docs/writing-migrations.md"]
+PAGES = ["README.md", "docs/backups.md", "docs/dry-run.md", "docs/hosts.md", "docs/writing-migrations.md"]
 
 
 def shown_files(page: str) -> dict[str, str]:
     return {found["file"]: found["body"] for found in FENCE.finditer((ROOT / page).read_text(encoding="utf-8"))}
 
 
-@pytest.mark.parametrize("page", ["README.md", *(pytest.param(page, marks=pytest.mark.full) for page in PAGES)])
+@pytest.mark.full
+@pytest.mark.parametrize("page", PAGES)
 def test_the_migrations_of_the_documentation_hold(page: str, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     files = shown_files(page)
     for name, body in files.items():
@@ -40,6 +41,7 @@ def test_the_migrations_of_the_documentation_hold(page: str, postgres: EmbeddedP
     assert found.ok, found.failures
 
 
+@pytest.mark.full
 def test_the_failure_that_is_explained_is_the_one_that_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project: Project = make_project(tmp_path, capsys)
     page = "docs/verification.md"

@@ -285,7 +285,8 @@ class _Rows:
             value = row[name]
             if value is None or (name in unique and not isinstance(value, str)):
                 continue
-            known = seen.setdefault(self.plan.table.by_name[name].type, [])
+            # A STRICT table refuses what another one takes into a column of the same type.
+            known = seen.setdefault(f"{self.plan.table.strict} {self.plan.table.by_name[name].type}", [])
             pick = draw(_SAME)
             if pick and known and pick < 5:
                 again = known[pick % len(known)]
