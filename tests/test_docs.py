@@ -24,7 +24,7 @@ from types import ModuleType
 
 import psycopg
 import pytest
-from attrs import frozen
+from documents import DOCUMENTS, ROOT, examples, shown_files
 
 import twinstep
 from twinstep import Coordinator
@@ -37,35 +37,9 @@ from twinstep.migrations import settings as settings_module
 from twinstep.migrations.ledger import COLUMNS
 from twinstep.migrations.settings import Settings, read_settings
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
-
-FENCE = re.compile(
-    r"(?:^`(?P<file>[^`\n]+)`:\n\n)?^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$"
-    r"(?:\n\nIt prints:\n\n```text\n(?P<prints>.*?)^```$)?",
-    re.MULTILINE | re.DOTALL,
-)
 LINK = re.compile(r"\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 REMOTE = "postgresql://app@db.example/notes"
-
-
-@frozen(kw_only=True)
-class Example:
-    """One fenced block: the file that it shows, its language and marks, its text, and what running it prints."""
-
-    file: str | None
-    info: str
-    body: str
-    prints: str | None
-
-
-def examples(path: Path) -> list[Example]:
-    return [Example(**found.groupdict()) for found in FENCE.finditer(path.read_text(encoding="utf-8"))]
-
-
-def shown_files(path: Path) -> dict[str, str]:
-    return {each.file: each.body for each in examples(path) if each.file is not None}
 
 
 WITH_FOLDERS = [path for path in DOCUMENTS if any(name.startswith("migrations/") for name in shown_files(path))]

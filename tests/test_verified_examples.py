@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Project, make_project
+from documents import ROOT, shown_files
 from hypothesis import strategies as st
 
 from twinstep.engine.embedded import EmbeddedPostgres
@@ -16,19 +17,13 @@ from twinstep.migrations import phase3
 from twinstep.migrations.loader import load_folder
 from twinstep.migrations.phase3 import remote_schema
 
-ROOT = Path(__file__).resolve().parent.parent
-FENCE = re.compile(r"^`(?P<file>[^`\n]+)`:\n\n```[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = ["README.md", "docs/backups.md", "docs/dry-run.md", "docs/hosts.md", "docs/writing-migrations.md"]
-
-
-def shown_files(page: str) -> dict[str, str]:
-    return {found["file"]: found["body"] for found in FENCE.finditer((ROOT / page).read_text(encoding="utf-8"))}
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("page", PAGES)
 def test_the_migrations_of_the_documentation_hold(page: str, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    files = shown_files(page)
+    files = shown_files(ROOT / page)
     for name, body in files.items():
         if name.startswith("migrations/"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +40,7 @@ def test_the_migrations_of_the_documentation_hold(page: str, postgres: EmbeddedP
 def test_the_failure_that_is_explained_is_the_one_that_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project: Project = make_project(tmp_path, capsys)
     page = "docs/verification.md"
-    for name, body in shown_files(page).items():
+    for name, body in shown_files(ROOT / page).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(body, encoding="utf-8")
     answer = project.run("test", "--migrations", "people", "--seed", "1")

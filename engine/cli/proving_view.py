@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ...events.types import Json
     from ..verification.outcome import Counterexample, PropertyResult, Verification
 
-STYLES: Final = {"holds": GOOD, "fails": BAD}
 TOLD: Final = 8
 
 
@@ -66,7 +65,9 @@ def show_failure(found: Verification, result: PropertyResult, screen: Screen) ->
 
 
 def _as_many(found: Verification) -> str:
-    return f" --examples {found.asked}" if found.asked != 100 else ""
+    from ..verification.verifying import EXAMPLES
+
+    return f" --examples {found.asked}" if found.asked != EXAMPLES else ""
 
 
 def _rows(fault: Counterexample) -> str:

@@ -5,14 +5,15 @@
 are the same: a value is then changed without need, and nothing is lost. `varied` gives the next ones, the same ones for the
 same number.
 
-Pure: no database. Read next: `rows.py` and `replicating.py`, which use it.
+Of a database it asks only what a real is as a text. Read next: `rows.py` and `replicating.py`, which use it.
 """
 
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Hashable, Mapping, MutableMapping
-from math import isinf
+from contextlib import closing
 from typing import Final
 
 from ...migrations.definition import SideName
@@ -60,13 +61,11 @@ def _collated(collation: str, text: str) -> str:
 
 
 def _as_text(value: int | float) -> str:
+    """SQLite is asked: what it makes of a real that lies between two of fifteen digits is its own."""
     if isinstance(value, int):
         return str(value)
-    if isinf(value):
-        return "Inf" if value > 0 else "-Inf"
-    # Zero has no sign there.
-    digits, exponent, power = format(value + 0.0, ".15g").partition("e")
-    return digits + ("" if "." in digits else ".0") + exponent + power
+    with closing(sqlite3.connect(":memory:")) as asked:
+        return str(asked.execute("SELECT CAST(? AS TEXT)", (value,)).fetchone()[0])
 
 
 def _as_number(text: str, *, real: bool) -> int | float:

@@ -21,6 +21,7 @@ from ...migrations.quarantined import ROW, read_quarantined
 from ...migrations.row_values import exact_text, from_json
 from ...migrations.sqlite_catalogue import foreign_key_violations, integrity_problems, read_fingerprint
 from ...migrations.sqlite_text import fold, quoted
+from .sqlite_shape import tables_of
 
 if TYPE_CHECKING:
     from ...stores.remote_connection import Remote
@@ -92,8 +93,7 @@ def shown(value: Value) -> str:
 def look_at_sqlite(connection: sqlite3.Connection) -> Look:
     """Everything that is committed, or that this connection's transaction has."""
     with exact_text(connection):
-        names = [name for (name,) in connection.execute(_SQLITE_TABLES).fetchall()]
-        tables = {fold(name): _sqlite_table(connection, name) for name in names}
+        tables = {fold(name): _sqlite_table(connection, name) for name, _ in tables_of(connection)}
         quarantined = [each for each in read_quarantined(connection) if each.put_back_at is None]
     keys = [(fold(each.table), tuple(map(marked, from_json(each.row_key).values())), each) for each in quarantined]
     schema = read_fingerprint(connection, content=False, count_rows=False)
@@ -113,12 +113,6 @@ def look_at_sqlite(connection: sqlite3.Connection) -> Look:
         broken=foreign_key_violations(connection).total(),
         problems=tuple(integrity_problems(connection)),
     )
-
-
-_SQLITE_TABLES = r"""
-    SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'
-    AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE 'twinstep\_%' ESCAPE '\' ORDER BY name
-"""
 
 
 def _sqlite_table(connection: sqlite3.Connection, name: str) -> TableLook:

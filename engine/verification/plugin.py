@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -155,9 +156,7 @@ class _Servers:
 
     def url_for(self, folder: Path) -> str | None:
         """A server for the folder's migrations; None where they have no remote side."""
-        from ...migrations.loader import load_folder
-
-        if not any(each.remote is not None for each in load_folder(folder)):
+        if not _has_remote(folder):
             return None
         return self._url if self._url is not None else self.started().url()
 
@@ -173,6 +172,14 @@ class _Servers:
 
 
 _SERVERS: Final = pytest.StashKey[_Servers]()
+
+
+@cache
+def _has_remote(folder: Path) -> bool:
+    """Whether a migration of the folder changes the remote; a folder is read once."""
+    from ...migrations.loader import load_folder
+
+    return any(each.remote is not None for each in load_folder(folder))
 
 
 class Pair:

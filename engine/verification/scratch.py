@@ -55,7 +55,7 @@ PSQL_COMMAND: Final = "\\"
 def schema_text(path: Path) -> str:
     """SQL that makes the schema of a file: a SQLite database, whose rows are not read, or SQL as it stands.
 
-    Raises what opening a database raises, and ConfigurationError (T108) for a file that is neither.
+    Raises what opening a database raises, and DefinitionError (T108) for a file that is neither.
     """
     with path.open("rb") as file:
         is_database = file.read(len(SQLITE)) == SQLITE

@@ -18,8 +18,9 @@ from ...migrations.sqlite_text import fold, quoted
 from .shape import ColumnShape, KeyShape, Shape, TableShape, parents_first
 
 _TABLES = r"""
-    SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND rootpage <> 0
-    AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE 'twinstep\_%' ESCAPE '\' ORDER BY name
+    SELECT kept.name, kept.sql FROM main.sqlite_schema AS kept JOIN pragma_table_list AS listed USING (name)
+    WHERE kept.type = 'table' AND listed.schema = 'main' AND listed.type = 'table'
+    AND kept.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND kept.name NOT LIKE 'twinstep\_%' ESCAPE '\' ORDER BY kept.name
 """
 _COLUMNS = "SELECT name, type, [notnull], dflt_value, pk, hidden FROM pragma_table_xinfo(?, 'main') ORDER BY cid"
 # Without those that hold for some rows only.
@@ -43,10 +44,13 @@ _AFFINITIES = (
 def reflect_sqlite(connection: sqlite3.Connection) -> Shape:
     """Every table that can be filled. Raises sqlite3.Error; nothing is changed."""
     with plain_rows(connection):
-        shadows = {row[1] for row in connection.execute("PRAGMA main.table_list").fetchall() if row[2] == "shadow"}
-        found = connection.execute(_TABLES).fetchall()
-        tables = [_table(connection, name, sql) for name, sql in found if name not in shadows]
+        tables = [_table(connection, name, sql) for name, sql in tables_of(connection)]
     return Shape(side="local", tables=parents_first(_with_parents(tables)))
+
+
+def tables_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """The name and the stored text of every table that holds rows of its own."""
+    return connection.execute(_TABLES).fetchall()
 
 
 def affinity(declared: str, *, strict: bool) -> str:

@@ -8,6 +8,7 @@ Read next: `losses.py` (what is compared), `verifying.py` (who makes the rows).
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -204,8 +205,6 @@ def answer_of(databases: Databases, query: Query) -> list[str] | None:
     if query.side == "local":
         if databases.local is None:
             return None
-        import sqlite3
-
         with closing(open_local(databases.local, readonly=True)) as reading:
             try:
                 plain = reading.execute(query.sql)
