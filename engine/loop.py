@@ -174,6 +174,9 @@ class Loop:
             except TwinstepError as error:
                 if self._is_remote_lost(row, error):
                     raise self._lost(error) from error
+                # What is refused may have taken the session and its lock with it, as a transaction that was left idle does.
+                if "remote" in self._worker.targets:
+                    self._hold_again()
                 seconds = time.perf_counter() - started
                 if not self._leads_back(row, error):
                     return self._refused(row, self._as_it_stays(row, error), seconds, request)
@@ -208,7 +211,6 @@ class Loop:
     def _append(self, events: list[Event]) -> None:
         """Record what was done; the state machine has the last word on whether it may be written."""
         authorise(self._status, events)
-        self._check_held()
         try:
             records = self._store.append(
                 self._stream,

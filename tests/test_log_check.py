@@ -187,6 +187,7 @@ def test_a_cut_off_tail_is_a_whole_log_and_only_a_ledger_can_tell(pristine: Path
             assert (in_the_ledger in {record.hash for record in remaining}) == (left >= 8)
 
 
+@pytest.mark.usefixtures("log_server")
 def test_an_event_that_a_person_wrote_with_the_right_hash_is_still_refused_where_the_lifecycle_forbids_it(
     tmp_path: Path,
 ) -> None:
