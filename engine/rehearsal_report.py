@@ -14,7 +14,7 @@ from ..migrations.definition import SideName
 from ..migrations.rehearsal.rehearsing import DiskNeed, PartRehearsal
 
 TRACES: Final = (
-    "On the remote, sequences may have moved and pages may have grown: that is not rolled back. Schema and rows are as before."
+    "On the remote, sequences may have moved on and pages grown: that is not rolled back. Schema and rows are as before."
 )
 
 

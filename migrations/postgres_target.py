@@ -53,6 +53,7 @@ from .passing import IN_THE_WAY
 from .postgres_accounting import count_rows, losses, names_outside, row_findings, rows_changed
 from .postgres_catalogue import read_catalogue, read_fingerprint, read_schema
 from .postgres_keeping import read_kept, run_keeping
+from .postgres_sequences import KeptSequences
 from .script import CallableStep, CompiledStep, Unit
 from .sql import Statement
 from .steps import Due, ToUndo, confirm_row, down_row, due_units, head_row, refuse_if_relied_on, units_to_undo, up_row
@@ -80,6 +81,7 @@ class PostgresTarget:
 
     side: SideName = "remote"
     measures = True
+    _keeps_owned_only = True
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class PostgresTarget:
         self._open: WatchedConnection | None = None
         self._left: tuple[int, str] | None = None
         self._heard: list[str] = []
+        self._sequences = KeptSequences()
         self._held: str | None = None
         self._fenced = False
         # The tokens that the head may bear while nobody else has changed anything since the lock was first taken.
@@ -440,7 +443,7 @@ class PostgresTarget:
                     if not reads_as_standard(connection):
                         problem = "a step before it has switched standard_conforming_strings off"
                         raise Refused(code, migration=order.migration, side=self.side, problem=problem, statement=_short(text))
-                    self._heard.append(step.text)
+                    self._hear(step.text)
                     connection.execute(step.text.encode(), prepare=False)
                 else:
                     self._call(order.work.compiled.callables[step.name], connection, order.work, code)
@@ -456,13 +459,18 @@ class PostgresTarget:
             except psycopg.Error as error:
                 raise self._refusal(error, order.migration, code, text) from error
 
+    def _hear(self, text: str) -> None:
+        """Before a statement of a step is run."""
+        self._heard.append(text)
+        self._sequences.before(self._connection(), text, owned_only=self._keeps_owned_only)
+
     def _call(self, function: StepFunction, connection: Remote, work: SideWork, code: str) -> object:
         """Run a function inside the open transaction, which it cannot end; whatever it raises is a refusal."""
         from ..stores.remote_guard import sqlalchemy_connection
 
         name = name_of(function)
         try:
-            with sqlalchemy_connection(connection, heard=self._heard.append) as lent:
+            with sqlalchemy_connection(connection, heard=self._hear) as lent:
                 result = function(lent)
         except (TwinstepError, psycopg.Error):
             raise

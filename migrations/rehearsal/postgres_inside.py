@@ -60,6 +60,8 @@ class NotRehearsed(Exception):
 class Inside(PostgresTarget):
     """A session whose transaction is never committed. It takes no lock of coordinators."""
 
+    _keeps_owned_only = False
+
     def __init__(self, url: str, *, probe: Probe = no_probe) -> None:
         super().__init__(url, probe=probe)
         self.budget = Budget()
@@ -229,6 +231,8 @@ class Inside(PostgresTarget):
             new = [label for number, label in enum_values(self._connection()).items() if number not in self._values]
             if any(f"'{label}'" in text for label in new) or (new and text.endswith("()")):
                 return "it uses a value that an earlier step adds to an enum, which is possible only after that one's commit"
+        if isinstance(cause, psycopg.errors.InsufficientPrivilege) and self._sequences.altering:
+            return f"what it sets {self._sequences.altering} to could not be rolled back: another role owns that sequence"
         if isinstance(cause, psycopg.Error):
             return only_because(cause, text, self.left_out)
         return None
