@@ -293,8 +293,9 @@ class PostgresPlace(_SQLPlace):
 
 
 def sometimes(cases: Iterable[Any], every: int) -> list[Any]:
-    """Each so-manieth case always, the others in the full run."""
-    return [case if at % every == 0 else pytest.param(case, marks=pytest.mark.full) for at, case in enumerate(cases)]
+    """Each so-manieth case always, the others in the full run. A tuple has a value for each of several arguments."""
+    values = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*each, marks=[] if at % every == 0 else pytest.mark.full) for at, each in enumerate(values)]
 
 
 def work(

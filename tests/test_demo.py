@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
 from command_line import clean_environment, make_project
+from targets import sometimes
 
 from twinstep.engine import embedded
 from twinstep.engine.postgres_binaries import choose_binaries
@@ -131,8 +133,12 @@ def test_a_folder_that_is_not_empty_is_not_used(temporary: Path) -> None:
     assert [path.name for path in temporary.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("line", ["PostgreSQL ", "Migrating: ", "backed up "])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+ENDS = list(
+    product(["PostgreSQL ", "Migrating: ", "backed up "], [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+)
+
+
+@pytest.mark.parametrize(("line", "how"), sometimes(ENDS, 5))
 def test_nothing_is_left_of_a_demo_that_is_ended_half_way(temporary: Path, line: str, how: signal.Signals) -> None:
     process = start(temporary, *SMALL)
     assert process.stdout is not None

@@ -12,11 +12,13 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from shutil import copytree, rmtree
 
 import psycopg
 import pytest
+from targets import sometimes
 
 from twinstep.engine.embedded import EmbeddedPostgres
 from twinstep.engine.postgres_binaries import choose_binaries
@@ -110,8 +112,9 @@ def test_a_program_that_ends_by_itself_leaves_nothing(
     assert_nothing_left(temporary)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+@pytest.mark.parametrize(
+    ("kill", "number"), sometimes(product([os.kill, os.killpg], [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]), 2)
+)
 def test_a_program_that_is_killed_leaves_nothing(
     kill: Callable[[int, int], None], number: int, temporary: Path, hold: Callable[[str], subprocess.Popen[str]]
 ) -> None:

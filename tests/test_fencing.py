@@ -217,7 +217,7 @@ def sweep(name: str, folder: Callable[[], Path], database: Callable[[], str], *,
 def test_a_coordinator_that_was_stopped_and_lost_its_session_commits_nothing_any_more(
     name: str, folder: Callable[[], Path], database: Callable[[], str]
 ) -> None:
-    counted = sweep(name, folder, database, every=17, begins=5)
+    counted = sweep(name, folder, database, every=29, begins=5)
     assert counted["held"]
 
 

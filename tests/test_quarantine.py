@@ -261,8 +261,9 @@ CALLS: dict[str, tuple[Callable[[Coordinator], object], Callable[[Coordinator], 
 }
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.full)])
 @pytest.mark.parametrize("call", CALLS)
-def test_stopped_at_any_crossing_every_row_is_in_one_place_in_the_end(tmp_path: Path, call: str) -> None:
+def test_stopped_at_any_crossing_every_row_is_in_one_place_in_the_end(tmp_path: Path, call: str, every: int) -> None:
     first, again = CALLS[call]
     start = tmp_path / "start"
     start.mkdir()
@@ -302,7 +303,7 @@ def test_stopped_at_any_crossing_every_row_is_in_one_place_in_the_end(tmp_path: 
     number = 1
     while (end := ended(number))[0]:
         assert end[1] == wanted, f"stopped at crossing {number}"
-        number += 1
+        number += every
     assert number > 3
 
 

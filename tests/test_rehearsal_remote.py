@@ -153,12 +153,21 @@ print(report.outcome, report.exit_code, report.rehearsal.migrations[0].sides['re
 """
 
 
-def test_a_stopped_process_lets_go_within_the_budget(each_remote_url: str, tmp_path: Path) -> None:
-    remote = PostgresPlace(each_remote_url)
+def test_a_stopped_process_lets_go_within_the_budget(remote_url: str, tmp_path: Path) -> None:
+    stopped_lets_go(remote_url, tmp_path)
+
+
+@pytest.mark.full
+def test_a_stopped_process_lets_go_within_the_budget_on_every_version(each_remote_url: str, tmp_path: Path) -> None:
+    stopped_lets_go(each_remote_url, tmp_path)
+
+
+def stopped_lets_go(url: str, tmp_path: Path) -> None:
+    remote = PostgresPlace(url)
     program = tmp_path / "stopped.py"
     program.write_text(STOPPED)
-    with reading(each_remote_url) as times:
-        words = [sys.executable, str(program), each_remote_url, str(tmp_path / "state")]
+    with reading(url) as times:
+        words = [sys.executable, str(program), url, str(tmp_path / "state")]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         try:
             os.waitid(os.P_PID, process.pid, os.WSTOPPED)

@@ -44,7 +44,7 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(
 ) -> None:
     start = SAMPLED.index(name) % 4
     with Ground.prepared(name, postgres, forks, tmp_path) as ground:
-        singles, firsts, seconds = (slice(start, None, every) for every in (17, 23, 13))
+        singles, firsts, seconds = (slice(start, None, every) for every in (23, 31, 17))
         counted = walk(ground, legal_world(ground), singles=singles, firsts=firsts, seconds=seconds)
     assert counted[1] >= 1
 
