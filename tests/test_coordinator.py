@@ -990,3 +990,21 @@ def test_a_query_that_cannot_be_measured_because_of_others_does_not_hold_the_mig
         report = Coordinator(remote=remote_url, migrations=[migration], state_dir=tmp_path).migrate()
     assert report.outcome == "verified", report.error
     assert report.runs[0].queries == ()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_query_whose_rows_python_has_no_value_for_is_measured(remote_url: str, tmp_path: Path, dry_run: bool) -> None:
+    with psycopg.connect(remote_url, autocommit=True) as made:
+        made.execute("CREATE TABLE late (at timestamptz, d date)")
+        made.execute("INSERT INTO late VALUES ('infinity', '-infinity'), ('20000-01-01', '0044-03-15 BC')")
+    migration = Migration(
+        id="0001_change",
+        remote=Side(up="ALTER TABLE late ADD COLUMN n int", down="ALTER TABLE late DROP COLUMN n"),
+        queries=(Query(name="late", side="remote", sql="SELECT at, d FROM late"),),
+    )
+    with Coordinator(remote=remote_url, migrations=[migration], state_dir=tmp_path) as coordinator:
+        report = coordinator.migrate(dry_run=dry_run)
+    assert report.exit_code == 0, report.error
+    (query,) = report.runs[0].queries
+    assert query.before_ms is not None
+    assert query.after_ms is not None

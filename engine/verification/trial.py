@@ -219,12 +219,21 @@ def answer_of(databases: Databases, query: Query) -> list[str] | None:
             with connection.transaction(force_rollback=True):
                 width = len(connection.execute(query.sql.encode()).description or ())
             with connection.transaction(force_rollback=True):
-                return [repr(row) for row in connection.execute(determined(query.sql, query.side, width).encode()).fetchall()]
+                return _texts(connection.execute(determined(query.sql, query.side, width).encode()))
         except psycopg.errors.UndefinedFunction:  # no order of a type such as json
             with connection.transaction(force_rollback=True):
-                return sorted(repr(row) for row in connection.execute(query.sql.encode()).fetchall())
+                return sorted(_texts(connection.execute(query.sql.encode())))
         except psycopg.Error:
             return None
+
+
+def _texts(cursor: psycopg.Cursor[Any]) -> list[str]:
+    """The rows as the server writes them: it has values that Python has not, such as infinity for a timestamp."""
+    found = cursor.pgresult
+    if found is None:
+        return []
+    values = ([found.get_value(row, column) for column in range(found.nfields)] for row in range(found.ntuples))
+    return [repr(tuple(None if value is None else value.decode("utf-8", "replace") for value in row)) for row in values]
 
 
 def determined(sql: str, side: SideName, width: int) -> str:
