@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 from urllib.parse import quote
 
 from ..events.errors import ConfigurationError
+from ..stores.scratch import folder_in_memory
 from .postgres_binaries import PostgresBinaries, choose_binaries
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ KEEPER: Final = Path(__file__).resolve().with_name("embedded_keeper.py")
 SUPERUSER: Final = "postgres"
 # Durability stays as PostgreSQL ships it (fsync on). Memory is that of a guest, and times do not depend on the machine.
 DEFAULTS: Final[Mapping[str, Setting]] = {"shared_buffers": "32MB", "timezone": "UTC", "log_timezone": "UTC"}
+# Of what need not outlive the machine, and of how much memory it may take.
+FLEETING: Final[Mapping[str, Setting]] = {"fsync": False, "max_wal_size": "256MB"}
+ROOM_BYTES: Final = 4 << 30
 
 
 @final
@@ -60,20 +64,25 @@ class EmbeddedPostgres:
         settings: Mapping[str, Setting] | None = None,
         keep: Path | str | None = None,
         tcp: bool = False,
+        durable: bool = True,
     ) -> Iterator[EmbeddedPostgres]:
         """Make a cluster, start it, and give it away until the block ends, however it ends.
 
         `binaries` is a folder with `postgres` and `initdb`; without it, the extra `embedded` is used, else what Debian
         installed. `settings` go into postgresql.conf. `keep` names a folder that does not exist yet, to which the cluster
         is moved once it has been stopped. With `tcp`, a free port of 127.0.0.1 is listened on too, with a password.
+        Without `durable` nothing outlives the machine: fsync is off, and the cluster lies in memory where there is room.
         Raises ConfigurationError: T131, T132 without usable binaries, T133 where the server does not start (with the end
         of its log), T134 for a `keep` that cannot be made.
         """
         chosen = choose_binaries(binaries)
         password = secrets.token_hex(16) if tcp else None
+        parent = None if durable else folder_in_memory(ROOM_BYTES)
+        own = DEFAULTS if durable else {**DEFAULTS, **FLEETING}
         request = {
             "binaries": str(chosen.folder),
-            "settings": {name: _setting_text(value) for name, value in {**DEFAULTS, **(settings or {})}.items()},
+            "settings": {name: _setting_text(value) for name, value in {**own, **(settings or {})}.items()},
+            "parent": None if parent is None else str(parent),
             "keep": None if keep is None else str(_checked_keep(Path(keep))),
             "password": password,
         }

@@ -137,7 +137,7 @@ class Server:
         self._account = Account()
         # One number serves both: it also ends the name of the unix socket.
         self.port = SOCKET_PORT if request["password"] is None else _free_port()
-        self.folder = _make_folder(self._account)
+        self.folder = _make_folder(self._account, request["parent"])
         self._data = self.folder / "data"
         self._log = self.folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -264,9 +264,9 @@ def _obey(server: Server, parent: Parent) -> None:
             parent.answer()
 
 
-def _make_folder(account: Account) -> Path:
+def _make_folder(account: Account, preferred: str | None) -> Path:
     """A folder that the account can reach, and with room for a socket's path."""
-    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+    for parent in (*([preferred] if preferred else ()), tempfile.gettempdir(), "/tmp", "/var/tmp"):
         try:
             folder = Path(tempfile.mkdtemp(prefix="twinstep-postgres-", dir=parent))
         except OSError:

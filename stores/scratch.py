@@ -7,6 +7,7 @@ for a backup. This module must never import migrations or engine. Read next: `ba
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from .sqlite_errors import translate
 
 # For the description, the folder's entries, and what the file system adds.
 MARGIN_BYTES = 1 << 20
+MEMORY = Path("/dev/shm")
 UNFINISHED = (".copying", ".trial", ".image", ".image-journal")
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
@@ -30,6 +32,16 @@ FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
 def free_bytes(folder: Path) -> int:
     """The space that this user may still fill in the folder's file system."""
     return shutil.disk_usage(folder).free
+
+
+def folder_in_memory(room_bytes: int) -> Path | None:
+    """Where files are quickest, for what need not outlive the machine (Linux's /dev/shm), if there is that much room.
+
+    None where the environment says where temporary files go.
+    """
+    if any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")) or not os.access(MEMORY, os.W_OK):
+        return None
+    return MEMORY if free_bytes(MEMORY) >= room_bytes else None
 
 
 class ScratchFolder:

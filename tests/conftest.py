@@ -7,6 +7,7 @@ A test that stops or breaks its server starts one of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from secrets import token_hex
@@ -14,15 +15,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 from event_stores import PostgresLog
+from power import can_trace
 
-from twinstep.engine.embedded import EmbeddedPostgres
+from twinstep.engine.embedded import ROOM_BYTES, EmbeddedPostgres
 from twinstep.engine.postgres_binaries import PostgresBinaries, choose_binaries, found_binaries
+from twinstep.stores.scratch import folder_in_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Tests crash the server, never the machine: what fsync adds is not looked at, and is most of the time they take.
-SETTINGS = {"fsync": False}
+# Files of tests need not outlive the machine either.
+if (memory := folder_in_memory(ROOM_BYTES)) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+# What is not synced is known only of a process that can be looked at.
+collect_ignore = [] if can_trace() else ["test_power_loss.py"]
 
 
 def one_of_each_version() -> list[PostgresBinaries]:
@@ -33,7 +40,7 @@ def one_of_each_version() -> list[PostgresBinaries]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A running server that all tests of this process share."""
-    with EmbeddedPostgres.started(settings=SETTINGS) as server:
+    with EmbeddedPostgres.started(durable=False) as server:
         yield server
 
 
@@ -58,7 +65,7 @@ def each_postgres(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
     if folder == choose_binaries().folder:
         yield request.getfixturevalue("postgres")
         return
-    with EmbeddedPostgres.started(binaries=folder, settings=SETTINGS) as server:
+    with EmbeddedPostgres.started(binaries=folder, durable=False) as server:
         yield server
 
 

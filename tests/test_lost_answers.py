@@ -330,7 +330,7 @@ def test_a_network_that_lets_nobody_in_for_a_while_is_tried_again(
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[EmbeddedPostgres]:
     """A server of these tests' own, to be crashed."""
-    with EmbeddedPostgres.started(settings={"fsync": False}) as server:
+    with EmbeddedPostgres.started(durable=False) as server:
         yield server
 
 

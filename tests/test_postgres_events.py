@@ -725,7 +725,7 @@ def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> No
 
 def test_a_standby_is_read_and_not_written() -> None:
     with (
-        EmbeddedPostgres.started(settings={"fsync": False}) as server,
+        EmbeddedPostgres.started(durable=False) as server,
         closing(PostgresEventStore(server.create_database(), retry_for_seconds=20)) as store,
     ):
         append(store, STREAM, *BEGUN)

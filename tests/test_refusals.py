@@ -21,7 +21,7 @@ WITH_A_LOG_OF_WRITES = frozenset({"T125", "T106", "T201", "T333", "T231", "T226"
 @pytest.fixture(scope="session")
 def server_with_passwords() -> Iterator[EmbeddedPostgres]:
     """A server that is also reached over TCP, where it asks for a password."""
-    with EmbeddedPostgres.started(settings={"fsync": False}, tcp=True) as server:
+    with EmbeddedPostgres.started(durable=False, tcp=True) as server:
         yield server
 
 

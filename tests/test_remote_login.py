@@ -21,7 +21,7 @@ SECRET = "a-wrong-word-8246"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres.started(settings={"fsync": False, "max_connections": 10}, tcp=True) as started:
+    with EmbeddedPostgres.started(settings={"max_connections": 10}, durable=False, tcp=True) as started:
         yield started
 
 

@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", default=[], help="a part of an entry's name")
     wanted = parser.parse_args()
-    with EmbeddedPostgres.started(settings={"fsync": False}) as server:
+    with EmbeddedPostgres.started(durable=False) as server:
         wrong = [each for each in WRONG if _is_wanted(each, wanted.only)] if wanted.wrong else []
         right = [each for each in RIGHT if _is_wanted(each, wanted.only)] if wanted.right else []
         missed = _judge_wrong(wrong, server.url(), examples=wanted.wrong, seed=wanted.seed)

@@ -38,7 +38,7 @@ def main() -> int:
     wanted = parser.parse_args()
     began = time.monotonic()
     found: list[Killed] = []
-    with EmbeddedPostgres.started(settings={"fsync": False}) as server, tempfile.TemporaryDirectory() as folder:
+    with EmbeddedPostgres.started(durable=False) as server, tempfile.TemporaryDirectory() as folder:
         kept: list[Path] = []
 
         def failed(one: Killed, place: Place) -> None:

@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--form", choices=FORMS, action="append", help="only this one")
     wanted = parser.parse_args()
     wrong = 0
-    with EmbeddedPostgres.started(settings={"fsync": False}) as server, tempfile.TemporaryDirectory() as folder:
+    with EmbeddedPostgres.started(durable=False) as server, tempfile.TemporaryDirectory() as folder:
         print(f"PostgreSQL {server.version}, {wanted.rivals} at once, {wanted.rounds} rounds of each form\n")
         print(ROW.format(*HEAD), flush=True)
         for form in wanted.form or FORMS:

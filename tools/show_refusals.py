@@ -20,7 +20,7 @@ from twinstep.engine.embedded import EmbeddedPostgres
 def main(words: list[str]) -> int:
     """Run them all, and count those that are not as they must be."""
     failed = 0
-    with EmbeddedPostgres.started(settings={"fsync": False}, tcp=True) as server:
+    with EmbeddedPostgres.started(durable=False, tcp=True) as server:
         for heading, cases in GROUPS.items():
             print(f"\n{heading}")
             for case in cases:

@@ -29,7 +29,7 @@ def main() -> int:
     wanted = parser.parse_args().k
     chosen = [case for case in cases() if wanted in case.name]
     print(ROW.format("stopped", "downs", "others", "journal", "exit, error", "ends", "differs from before"))
-    with EmbeddedPostgres.started(settings={"fsync": False}) as server, tempfile.TemporaryDirectory() as folder:
+    with EmbeddedPostgres.started(durable=False) as server, tempfile.TemporaryDirectory() as folder:
         wrong = sum(_walked(case, Path(folder) / str(number), server) for number, case in enumerate(chosen))
     print(f"\n{len(chosen)} ways back, {wrong} of them wrong")
     return int(bool(wrong))

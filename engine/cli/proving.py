@@ -85,7 +85,7 @@ def _server(given: str | None, opened: ExitStack) -> str:
 
     if given is not None:
         return given
-    return opened.enter_context(EmbeddedPostgres.started(settings={"fsync": False})).url()
+    return opened.enter_context(EmbeddedPostgres.started(durable=False)).url()
 
 
 def _settings(options: Mapping[str, Any], server: str | None, under_way: Callable[[str], None]) -> Settings:

@@ -164,7 +164,7 @@ class _Servers:
         from ..embedded import EmbeddedPostgres
 
         if self._started is None:
-            self._started = self._open.enter_context(EmbeddedPostgres.started(settings={"fsync": False}))
+            self._started = self._open.enter_context(EmbeddedPostgres.started(durable=False))
         return self._started
 
     def close(self) -> None:

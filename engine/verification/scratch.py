@@ -22,6 +22,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ...events.errors import DefinitionError
+from ...events.messages import UNTOUCHED
 from ...migrations.definition import Migration, SideName
 from ...migrations.postgres_target import PostgresTarget
 from ...migrations.sqlite_target import SQLiteTarget
@@ -255,7 +256,7 @@ class Scratch:
         if self.subject.earlier:
             report = self._template.coordinator(self.subject.earlier).migrate()
             if report.exit_code:
-                problem = report.error.message if report.error is not None else report.outcome
+                problem = report.outcome if report.error is None else report.error.message.removesuffix(f" {UNTOUCHED}")
                 raise DefinitionError("T381", migration=self.subject.id, problem=problem)
         if self._template.local is not None:
             # Copies are made of the file alone.

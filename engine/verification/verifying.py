@@ -8,7 +8,6 @@ Read next: `trial.py`, `whole_runs.py` (how one database is tried), `rows.py` (h
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 from ...events.errors import DefinitionError
 from ...migrations.definition import Migration, SideName
 from ...migrations.loader import load_folder
+from ...stores.scratch import folder_in_memory
 from ..definitions import MigrationSource
 from .filling import as_sql, replicate
 from .looks import Look
@@ -53,6 +53,7 @@ WHOLE_RUNS_EVERY: Final = 10
 FEWEST_WHOLE_RUNS: Final = 4
 FEWEST_AFTER_A_FAILURE: Final = 20
 LARGE: Final = 2_000
+ROOM_BYTES: Final = 1 << 30
 # So many databases on which it does not begin, and none on which it does: there will be none.
 REFUSALS: Final = 50
 ANYWHERE: Final = st.integers(0, 2**16)
@@ -118,7 +119,8 @@ def verify_migration(
     subject = Subject.of(listed, name, also=also)
     began = time.monotonic()
     with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="twinstep-trial-", dir=_in_memory())))
+        memory = folder_in_memory(ROOM_BYTES)  # none of them has to be durable
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="twinstep-trial-", dir=memory)))
         server = None
         if "remote" in subject.sides and chosen.server is not None:
             server = ScratchServer(chosen.server)
@@ -135,14 +137,6 @@ def verify_migration(
         results=tuple(verifying.results[each] for each in chosen.properties),
         findings=tuple(verifying.findings),
     )
-
-
-def _in_memory() -> str | None:
-    """Where files are quickest, unless the environment says where temporary ones go: none of them has to be durable."""
-    memory = Path("/dev/shm")
-    if any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")) or not os.access(memory, os.W_OK):
-        return None
-    return str(memory)
 
 
 def _source(migrations: MigrationSource, id: str | None) -> tuple[tuple[Migration, ...], Own]:
