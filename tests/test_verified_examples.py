@@ -7,33 +7,46 @@ from pathlib import Path
 
 import pytest
 from command_line import Project, make_project
-from documents import ROOT, shown_files
+from documents import DOCUMENTS, ROOT, shown_files
 from hypothesis import strategies as st
 
 from twinstep.engine.embedded import EmbeddedPostgres
-from twinstep.engine.verification import Verification, verify_migration
+from twinstep.engine.verification import Property, Verification, verify_migration
+from twinstep.engine.verification.properties import OF_THE_CHANGE
 from twinstep.engine.verification.scratch import schema_text
 from twinstep.migrations import phase3
-from twinstep.migrations.loader import load_folder
 from twinstep.migrations.phase3 import remote_schema
 
-PAGES = ["README.md", "docs/backups.md", "docs/dry-run.md", "docs/hosts.md", "docs/writing-migrations.md"]
+WITH_MIGRATIONS = {
+    page: sorted({Path(name).parts[1] for name in shown_files(page) if name.startswith("migrations/")}) for page in DOCUMENTS
+}
+SHOWN = [pytest.param(page, name, id=f"{page.name} {name}") for page, names in WITH_MIGRATIONS.items() for name in names]
+MARK = re.compile(r"PRAGMA user_version = (\d+);")
+# A kill at each crossing of two databases takes a minute: in the full form.
+QUICK = tuple(each for each in Property if each is not Property.CRASH)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("page", PAGES)
-def test_the_migrations_of_the_documentation_hold(page: str, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    files = shown_files(ROOT / page)
-    for name, body in files.items():
-        if name.startswith("migrations/"):
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(body, encoding="utf-8")
-    before = {"local": files["before/local.sql"], "remote": files["before/remote.sql"]}
-    listed = load_folder(tmp_path / "migrations")
+@pytest.mark.parametrize(("examples", "properties"), [(1, QUICK), pytest.param(25, tuple(Property), marks=pytest.mark.full)])
+@pytest.mark.parametrize(("page", "name"), SHOWN)
+def test_the_migrations_of_the_documentation_hold(
+    page: Path, name: str, examples: int, properties: tuple[Property, ...], postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    files = shown_files(page)
+    # What the page's databases hold before is what a migration before all others makes.
+    local = files["before/local.sql"]
+    files["migrations/0000_before/local.up.sql"] = MARK.sub("", local)
+    files["migrations/0000_before/remote.up.sql"] = files["before/remote.sql"]
+    version = f"[local]\nuser_version = {{ from = [0], to = {mark[1]} }}\n" if (mark := MARK.search(local)) else ""
+    files["migrations/0000_before/migration.toml"] = f"irreversible = true\n{version}"
+    for path, body in files.items():
+        if path.startswith("migrations/"):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(body, encoding="utf-8")
     found = verify_migration(
-        tmp_path / "migrations", listed[0].id, examples=3, large_rows=0, schemas_before=before, server=postgres.url()
+        tmp_path / "migrations", name, examples=examples, properties=properties, large_rows=0, server=postgres.url()
     )
     assert found.ok, found.failures
+    assert found.examples >= examples
 
 
 @pytest.mark.full
@@ -50,7 +63,7 @@ def test_the_failure_that_is_explained_is_the_one_that_is_printed(tmp_path: Path
     assert explained in answer.out
 
 
-def reference(server: str, folder: Path, *, examples: int) -> Verification:
+def reference(server: str, folder: Path, *, examples: int, properties: tuple[Property, ...] = tuple(Property)) -> Verification:
     """The reference migration on databases at version 11, on rows that its two odd indexes admit."""
     phase3.build_local(folder / "before.db", notes=0)
     columns = {
@@ -59,13 +72,19 @@ def reference(server: str, folder: Path, *, examples: int) -> Verification:
     }
     before = {"local": schema_text(folder / "before.db"), "remote": ";".join((*remote_schema.TABLES, *remote_schema.INDEXES))}
     return verify_migration(
-        phase3.FOLDER, phase3.MIGRATION, examples=examples, server=server, schemas_before=before, columns=columns, large_rows=0
+        phase3.FOLDER,
+        phase3.MIGRATION,
+        examples=examples,
+        properties=properties,
+        server=server,
+        schemas_before=before,
+        columns=columns,
+        large_rows=0,
     )
 
 
-@pytest.mark.full
 def test_the_reference_migration_holds(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    found = reference(postgres.url(), tmp_path, examples=3)
+    found = reference(postgres.url(), tmp_path, examples=1, properties=OF_THE_CHANGE)
     assert found.ok, found.failures
 
 
