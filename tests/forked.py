@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -27,9 +27,9 @@ class Forks:
 
     @classmethod
     @contextmanager
-    def started(cls, *modules: str) -> Iterator[Forks]:
-        """A server for as long as the block."""
-        command = [sys.executable, __file__, *modules]
+    def started(cls, *modules: str, under: Sequence[str] = ()) -> Iterator[Forks]:
+        """A server for as long as the block; `under` is a command that runs it."""
+        command = [*under, sys.executable, __file__, *modules]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
             forks = cls(server)
             try:
