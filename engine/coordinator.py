@@ -344,7 +344,8 @@ class Coordinator:
         for name, status in opened.statuses().items():
             if status.in_flight and not driver.stopped:
                 finished = driver.drive(name, Request(wish="finish", skip_remote=skip_remote))
-                driver.stopped = finished.status.state is not State.VERIFIED
+                # A remote part that is done later and refused leaves its migration verified, and stops the call all the same.
+                driver.stopped = finished.status.state is not State.VERIFIED or finished.error is not None
 
     def _roll_back(self, opened: Session, id: str | None) -> Report:
         self._refuse_conflicts(opened, skip_remote=False)

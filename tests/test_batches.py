@@ -212,6 +212,21 @@ def test_without_a_local_file_a_batch_of_every_make_runs_on_the_remote_and_comes
     assert place.world() == before
 
 
+def test_a_remote_part_that_is_finished_and_refused_ends_the_call(place: Place) -> None:
+    place.write("0002_later", local_up="CREATE TABLE a (x);", local_down="DROP TABLE a;", remote_up="CREATE TABLE a (x int);")
+    place.write("0002_later", remote_down="DROP TABLE a;")
+    place.coordinator().migrate(skip_remote=True)
+    place.write("0001_late", local_up="CREATE TABLE b (x);", local_down="DROP TABLE b;")
+    place.write("0002_later", py="def check_remote(connection):\n    raise ValueError('no')\n")
+    with pytest.raises(Crash):
+        place.coordinator(probe=crash_at("remote:group:after-commit")).migrate(to="0002_later")
+    before = place.coordinator().status()
+    report = place.coordinator().migrate()
+    assert ended(report) == ("rolled_back", 1)
+    assert [run.migration for run in report.runs] == ["0002_later"]
+    assert place.coordinator().status().pending == before.pending
+
+
 # Several groups, and statements that run alone
 
 
