@@ -225,21 +225,6 @@ WRONG_REMOTE: tuple[Wrong, ...] = (
         look=Look(side="remote", sql="SELECT body FROM notes", right=(("text",),), found=((None,),)),
     ),
     Wrong(
-        name="numbers taken from the application's sequence",
-        why="The backfill draws numbers for old invoices from the sequence of new ones, and the down does not put it back.",
-        properties="down-restores",
-        before=schema(remote="CREATE SEQUENCE invoice_numbers; CREATE TABLE invoices (id int PRIMARY KEY);"),
-        migration=change(
-            remote=Side(
-                up="ALTER TABLE invoices ADD COLUMN number bigint; UPDATE invoices SET number = nextval('invoice_numbers')",
-                down="ALTER TABLE invoices DROP COLUMN number",
-            )
-        ),
-        remote_rows=("INSERT INTO invoices VALUES (1), (2)",),
-        moment="down",
-        look=Look(side="remote", sql="SELECT is_called FROM invoice_numbers", right=((False,),), found=((True,),)),
-    ),
-    Wrong(
         name="a copy that leaves doubles out",
         why="ON CONFLICT DO NOTHING drops all but one of the rows that the new key calls equal, and the old table goes.",
         properties=("keeps-rows", "down-restores"),

@@ -83,6 +83,17 @@ def narrowings(table: TableShape, side: SideName) -> Mapping[str, Narrowing]:
     return {name: narrowing for name, narrowing in found.items() if narrowing != ANYTHING}
 
 
+def of_partitions(table: TableShape, side: SideName) -> Mapping[str, tuple[Narrowing, ...]]:
+    """By column, what the rows of a partition are limited to; of those of which it is understood."""
+    named = {_spelled(column.name, side): column.name for column in table.columns}
+    found: dict[str, tuple[Narrowing, ...]] = {}
+    for holds in table.partitions:
+        for name, narrowing in read_check(holds, side)[0].items():
+            if name in named and narrowing != Narrowing(not_null=True):
+                found[named[name]] = (*found.get(named[name], ()), narrowing)
+    return found
+
+
 def domain_narrowing(column: ColumnShape) -> Narrowing:
     """What the domain limits the values to."""
     read = (read_check(check, "remote")[0].get(DOMAIN_VALUE, ANYTHING) for check in column.checks)

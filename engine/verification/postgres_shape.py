@@ -1,4 +1,4 @@
-"""The shape of a PostgreSQL database: what its catalogue says of the rows, in four queries.
+"""The shape of a PostgreSQL database: what its catalogue says of the rows, in five queries.
 
 A partitioned table stands for its partitions. Left out are views, foreign and temporary tables, what belongs to extensions,
 and Twinstep's own schema. Names of types and texts of CHECKs are written for any search_path. Domains are taken apart: their
@@ -70,6 +70,12 @@ _UNIQUES = """
     WHERE i.indrelid = ANY ({tables}::oid[]) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
         AND NOT i.indisprimary ORDER BY c.relname
 """
+# The default partition takes what no other one does.
+_PARTITIONS = """
+    SELECT pg_partition_root(c.oid)::oid, pg_get_partition_constraintdef(c.oid) FROM pg_class c
+    WHERE c.relispartition AND c.relkind = 'r' AND pg_partition_root(c.oid) = ANY ({tables}::oid[])
+        AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY c.relname
+"""
 
 
 def reflect_postgres(connection: Connection[TupleRow], schemas: Sequence[str]) -> Shape:
@@ -80,7 +86,7 @@ def reflect_postgres(connection: Connection[TupleRow], schemas: Sequence[str]) -
         tables = cursor.execute(sql.SQL(_TABLES).format(schemas=list(schemas))).fetchall()
         asked = [
             cursor.execute(sql.SQL(query).format(tables=[oid for oid, _, _ in tables])).fetchall()
-            for query in (_TYPES, _COLUMNS, _CONSTRAINTS, _UNIQUES)
+            for query in (_TYPES, _COLUMNS, _CONSTRAINTS, _UNIQUES, _PARTITIONS)
         ]
     types = {row[0]: _Type(*row[1:]) for row in asked[0]}
     found = _Found(names={oid: name for oid, name, _ in tables}, columns={})
@@ -90,7 +96,10 @@ def reflect_postgres(connection: Connection[TupleRow], schemas: Sequence[str]) -
     return Shape(
         side="remote",
         tables=parents_first(
-            _table(oid, name, sql_name, found, [each for each in constraints if each.table == oid], asked[3])
+            evolve(
+                _table(oid, name, sql_name, found, [each for each in constraints if each.table == oid], asked[3]),
+                partitions=tuple(holds for root, holds in asked[4] if root == oid and holds),
+            )
             for oid, name, sql_name in tables
         ),
     )

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from ...events.errors import ConfigurationError
-from .checks import ANYTHING, Narrowing, narrowings
+from .checks import ANYTHING, Narrowing, narrowings, of_partitions
 from .distinct import Distinct
 from .pools import Pick
 from .shape import SEQUENCES, Content, KeyShape, Shape, TableShape
@@ -137,8 +137,15 @@ def _plan(
     known = in_keys | referred | {name for unique in table.distinct() for name in unique}
     given = {name: columns[f"{table.name}.{name}"] for name in table.by_name if f"{table.name}.{name}" in columns}
 
+    parts = of_partitions(table, shape.side)
+
     def values(name: str) -> SearchStrategy[object]:
-        return column_values(shape.side, table, table.by_name[name], limits.get(name, ANYTHING), known=name in known)
+        limit = limits.get(name, ANYTHING)
+        # Anything else lies in a default partition, if there is one.
+        limited = [limit.and_also(part) for part in parts.get(name, ())]
+        return st.one_of(
+            *(column_values(shape.side, table, table.by_name[name], each, known=name in known) for each in (limit, *limited))
+        )
 
     inserted = [column.name for column in table.columns if not column.generated]
     plain = {name: given[name] if name in given else values(name) for name in inserted if name not in in_keys or name in given}

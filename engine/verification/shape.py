@@ -80,6 +80,8 @@ class TableShape:
     nulls_not_distinct: frozenset[tuple[str, ...]] = frozenset()
     """Those of the uniques in which NULL is equal to NULL."""
     checks: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+    """Of each partition of PostgreSQL what holds of its rows."""
     foreign_keys: tuple[KeyShape, ...] = ()
     strict: bool = False
     without_rowid: bool = False

@@ -68,9 +68,7 @@ class Trial:
             self._down(databases, backup)
             back = databases.look()
             for side, look in back.items():
-                # Locally all must be as before; what a remote down cannot give back any more is copied aside.
-                apart = self.subject.declared(side) if side == "remote" else None
-                told = tuple(differences(before[side], look, declared=apart, ids_may_rise=side == "remote"))
+                told = tuple(differences(before[side], look, ids_may_rise=side == "remote"))
                 if told:
                     raise failed(Property.DOWN_RESTORES, *told, side=side)
             self._compare_invariants(databases, said, "taken back")
