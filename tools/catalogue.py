@@ -34,26 +34,30 @@ def main() -> int:
     parser.add_argument("--right", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", default=[], help="a part of an entry's name")
+    parser.add_argument("--side", choices=["local", "remote", "both"], help="only entries that change these")
+    parser.add_argument("--show", action="store_true", help="the smallest database of each wrong one, and what differs")
     wanted = parser.parse_args()
     with EmbeddedPostgres.started(durable=False) as server:
-        wrong = [each for each in WRONG if _is_wanted(each, wanted.only)] if wanted.wrong else []
-        right = [each for each in RIGHT if _is_wanted(each, wanted.only)] if wanted.right else []
-        missed = _judge_wrong(wrong, server.url(), examples=wanted.wrong, seed=wanted.seed)
+        wrong = [each for each in WRONG if _is_wanted(each, wanted)] if wanted.wrong else []
+        right = [each for each in RIGHT if _is_wanted(each, wanted)] if wanted.right else []
+        missed = _judge_wrong(wrong, server.url(), examples=wanted.wrong, seed=wanted.seed, show=wanted.show)
         blamed = _judge_right(right, server.url(), examples=wanted.right, seed=wanted.seed)
     return int(bool(missed or blamed))
 
 
-def _is_wanted(entry: Wrong | Right, parts: Sequence[str]) -> bool:
-    return not parts or any(part in entry.name for part in parts)
+def _is_wanted(entry: Wrong | Right, wanted: argparse.Namespace) -> bool:
+    side = "both" if len(entry.sides) == 2 else entry.sides[0]
+    named = not wanted.only or any(part in entry.name for part in wanted.only)
+    return named and wanted.side in (None, side)
 
 
-def _judge_wrong(entries: Sequence[Wrong], server: str, *, examples: int, seed: int) -> int:
+def _judge_wrong(entries: Sequence[Wrong], server: str, *, examples: int, seed: int, show: bool) -> int:
     print(ROW.format("wrong", "fails", "databases", "rows", "seconds"), flush=True)
     needed: list[int] = []
     seconds: list[float] = []
     for entry in entries:
         began = time.monotonic()
-        verification = judged(entry, server, examples=examples, seed=seed)
+        verification = judged(entry, server, examples=examples, seed=seed, properties=entry.properties)
         seconds.append(time.monotonic() - began)
         failing = found(entry, verification)
         results = [result for result in verification.failures if result.property in failing]
@@ -64,13 +68,16 @@ def _judge_wrong(entries: Sequence[Wrong], server: str, *, examples: int, seed: 
         needed.append(first.examples)
         told = (str(first.property), first.examples, first.counterexample.rows, f"{seconds[-1]:.1f}")
         print(ROW.format(entry.name, *told), flush=True)
+        if show:
+            for line in (*first.counterexample.sql.values(), *first.counterexample.told):
+                print(f"    {line}".replace("\n", "\n    "), flush=True)
     missed = len(entries) - len(needed)
     if needed:
         print(
             f"\n{len(needed)} of {len(entries)} found; median: database {statistics.median(needed):g} is the first on which",
             end="",
         )
-        print(f" it shows, {statistics.median(seconds):.1f} s for all properties together\n", flush=True)
+        print(f" it shows, {statistics.median(seconds):.1f} s until it is found, shrunk and shown\n", flush=True)
     return missed
 
 
