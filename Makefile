@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -o cache_dir=$(VENV)/cache/pytest
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/cache/hypothesis
 
-.PHONY: demo test test-full check schedules ways-back kills rivals catalogue measure measure-dirty measure-rebuild measure-append docs refusals \
+.PHONY: demo test test-full check schedules ways-back kills rivals catalogue measure measure-dirty measure-rebuild measure-append measure-verification docs refusals \
 	format clean
 
 demo: $(INSTALLED)
@@ -67,6 +67,11 @@ measure-rebuild: $(INSTALLED)
 # One event appended to a log in PostgreSQL, beside a prepared INSERT of the same row.
 measure-append: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.append_postgres $(APPENDS)
+
+# Twenty migrations tested by pytest-alembic, and verified by `pytest --twinstep`.
+measure-verification: $(INSTALLED)
+	@test -d $(VENV)/peers || $(BIN)/python -m pip install --quiet --target $(VENV)/peers 'pytest-alembic>=0.13' 'pytest<9'
+	@$(BIN)/python -m benchmarks.pytest_alembic $(MIGRATIONS)
 
 # The parts of the documentation that are read from the code.
 docs: $(INSTALLED)

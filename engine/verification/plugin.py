@@ -10,7 +10,7 @@ Fixtures for tests of host applications: `twinstep_postgres`, `twinstep_pair`, `
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
+    from ...events.errors import TwinstepError
     from ..coordinator import Coordinator
     from ..embedded import EmbeddedPostgres
     from .outcome import PropertyResult, Verification
@@ -34,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--twinstep-examples", metavar="N", type=int, default=None, help="databases a test (default: as Hypothesis)"
     )
-    group.addoption("--twinstep-time", metavar="SECONDS", type=float, default=None, help="no new database after so long")
+    group.addoption(
+        "--twinstep-time", metavar="SECONDS", type=float, default=None, help="for one migration: no new database after it"
+    )
     group.addoption("--twinstep-server", metavar="URL", default=None, help="a PostgreSQL for trials, instead of one of its own")
     parser.addini("twinstep", "the folder of migrations, relative to the root", default="")
 
@@ -82,7 +85,9 @@ class MigrationFolder(pytest.Collector):
 
 
 class OneMigration(pytest.Collector):
-    """One migration of the folder."""
+    """One migration of the folder. Its properties are verified together, by the first of them that is run."""
+
+    _found: Verification | TwinstepError | None = None
 
     def collect(self) -> list[PropertyItem]:
         """Its properties."""
@@ -90,31 +95,52 @@ class OneMigration(pytest.Collector):
 
         return [PropertyItem.from_parent(self, name=each.value) for each in Property]
 
+    def verified(self, item: PropertyItem) -> Verification:
+        """What was found of the properties that are run. A worker of pytest-xdist, which runs only some, tries each alone."""
+        from ...events.errors import TwinstepError
+
+        if hasattr(self.config, "workerinput"):
+            return self._verify([item])
+        if self._found is None:
+            try:
+                self._found = self._verify([each for each in self.session.items if each.parent is self])
+            except TwinstepError as error:
+                self._found = error
+        if isinstance(self._found, TwinstepError):
+            raise self._found
+        return self._found
+
+    def _verify(self, items: Sequence[pytest.Item]) -> Verification:
+        from hypothesis import settings
+
+        from .properties import Property
+        from .verifying import verify_migration
+
+        assert isinstance(self.parent, MigrationFolder)
+        folder, asked = self.parent.path, self.config.getoption("twinstep_examples")
+        seed = self.config.getoption("hypothesis_seed", None)
+        return verify_migration(
+            folder,
+            self.name,
+            properties=tuple(Property(each.name) for each in items),
+            examples=settings().max_examples if asked is None else asked,
+            seed=SEED if seed in (None, "random") else int(seed),
+            time_seconds=self.config.getoption("twinstep_time"),
+            server=self.config.stash[_SERVERS].url_for(folder),
+        )
+
 
 class PropertyItem(pytest.Item):
     """One property of one migration."""
 
     def runtest(self) -> None:
         """Verify it. What cannot be tried is skipped, with the reason."""
-        from hypothesis import settings
-
         from .properties import Property
-        from .verifying import verify_migration
 
         assert isinstance(self.parent, OneMigration)
-        assert isinstance(self.parent.parent, MigrationFolder)
-        folder, asked = self.parent.parent.path, self.config.getoption("twinstep_examples")
-        seed = self.config.getoption("hypothesis_seed", None)
-        found = verify_migration(
-            folder,
-            self.parent.name,
-            properties=(Property(self.name),),
-            examples=settings().max_examples if asked is None else asked,
-            seed=SEED if seed in (None, "random") else int(seed),
-            time_seconds=self.config.getoption("twinstep_time"),
-            server=self.config.stash[_SERVERS].url_for(folder),
-        )
-        (result,) = found.results
+        found = self.parent.verified(self)
+        result = found.result(Property(self.name))
+        assert result is not None
         if result.verdict == "fails":
             raise DoesNotHold(found, result)
         if result.verdict == "not tried":
