@@ -41,12 +41,14 @@ FIRST_STOP: Final = {"fast": 0, "immediate": 1}
 
 
 class Request(TypedDict):
-    """What to start. `keep` is where the folder goes in the end, `password` that of TCP connections (None: no TCP)."""
+    """What to start. `keep` is where the folder goes in the end, `password` that of TCP connections (None: no TCP),
+    `parent` where it should lie meanwhile."""
 
     binaries: str
     settings: dict[str, str]
     keep: str | None
     password: str | None
+    parent: str | None
 
 
 class Failed(Exception):

@@ -102,7 +102,7 @@ def kept(connection: Connection) -> int:
 
 @pytest.mark.full
 def test_what_is_refused_on_some_rows_does_not_apply() -> None:
-    found = verified("CREATE UNIQUE INDEX notes_title ON notes (title)", down="DROP INDEX notes_title")
+    found = verified("CREATE UNIQUE INDEX notes_title ON notes (title)", down="DROP INDEX notes_title", examples=100)
     assert "UNIQUE constraint failed: notes.title" in told(found, Property.APPLIES)
     assert rows(found, Property.APPLIES) >= 2
     assert [each.property for each in found.failures] == [Property.APPLIES]
@@ -232,8 +232,8 @@ def test_the_counterexample_is_sql_that_makes_it() -> None:
     database = sqlite3.connect(":memory:")
     database.executescript(str(BEFORE.local.up[0]) if BEFORE.local is not None else "")
     database.executescript(failure.counterexample.sql["local"])
-    ((title,),) = database.execute("SELECT title FROM notes").fetchall()
-    assert title != title.upper()
+    titles = [title for (title,) in database.execute("SELECT title FROM notes") if isinstance(title, str)]
+    assert any(title != title.upper() for title in titles)
 
 
 def test_it_begins_on_none_of_the_databases() -> None:

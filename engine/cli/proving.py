@@ -56,22 +56,23 @@ def _seconds(ctx: click.Context, option: click.Parameter, given: str | None) -> 
 def run_test(invocation: Invocation, migration: str | None, **options: Any) -> int:
     """Verify one migration, or all of them."""
     from ...events.errors import DefinitionError, TwinstepError
-    from ...migrations.loader import load_folder
     from ..report import error_report
 
     if find_spec("hypothesis") is None:
         raise DefinitionError("T388", package="hypothesis")
-    folder = invocation.configuration.migrations
-    listed = load_folder(folder)
-    names = [each.id for each in listed] if options["all"] else [migration or listed[-1].id]
+    from ..verification.verifying import Verifier
+
     listener = following(invocation.err)
     try:
-        with ExitStack() as opened, listener.shown("verifying"):
-            needs = any(each.remote is not None for each in listed)
-            chosen = _settings(options, _server(options["server"], opened) if needs else None, listener.under_way)
-            from ..verification.verifying import verify_migration
-
-            found = [verify_migration(folder, name, settings=chosen) for name in names]
+        with (
+            ExitStack() as servers,
+            Verifier(invocation.configuration.migrations) as verifier,
+            listener.shown("verifying"),
+        ):
+            server = _server(options["server"], servers) if verifier.has_remote else None
+            chosen = _settings(options, server, listener.under_way)
+            names = verifier.ids if options["all"] else [migration]
+            found = [verifier.verify(name, settings=chosen) for name in names]
     except KeyboardInterrupt:
         effect = "Nothing but scratch databases was touched, and they are gone."
         invocation.refuse("interrupted", error_report(TwinstepError("T158", effect=effect, next_step="Run it again.")))

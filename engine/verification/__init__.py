@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .shape import Shape as Shape
     from .sqlite_shape import reflect_sqlite as reflect_sqlite
     from .verifying import Settings as Settings
+    from .verifying import Verifier as Verifier
     from .verifying import verify_migration as verify_migration
 
 # Loaded one by one: pytest imports this package for its plugin wherever Twinstep is installed.
@@ -42,6 +43,7 @@ _PLACES = {
     "Settings": "verifying",
     "Shape": "shape",
     "Verification": "outcome",
+    "Verifier": "verifying",
     "contents": "rows",
     "invariant": "own",
     "reflect_postgres": "postgres_shape",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ..coordinator import Coordinator
     from ..embedded import EmbeddedPostgres
     from .outcome import PropertyResult, Verification
+    from .verifying import Verifier
 
 OPTION: Final = "--twinstep"
 SEED: Final = 0
@@ -114,19 +114,18 @@ class OneMigration(pytest.Collector):
         from hypothesis import settings
 
         from .properties import Property
-        from .verifying import verify_migration
 
         assert isinstance(self.parent, MigrationFolder)
         folder, asked = self.parent.path, self.config.getoption("twinstep_examples")
         seed = self.config.getoption("hypothesis_seed", None)
-        return verify_migration(
-            folder,
+        servers = self.config.stash[_SERVERS]
+        return servers.verifier_of(folder).verify(
             self.name,
             properties=tuple(Property(each.name) for each in items),
             examples=settings().max_examples if asked is None else asked,
             seed=SEED if seed in (None, "random") else int(seed),
             time_seconds=self.config.getoption("twinstep_time"),
-            server=self.config.stash[_SERVERS].url_for(folder),
+            server=servers.url_for(folder),
         )
 
 
@@ -173,16 +172,25 @@ class DoesNotHold(Exception):
 
 
 class _Servers:
-    """At most one server for the run, started when a migration has a remote side."""
+    """At most one server for the run, started when a migration has a remote side; and what is read and made of each folder."""
 
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._open = ExitStack()
         self._started: EmbeddedPostgres | None = None
+        self._verifiers: dict[Path, Verifier] = {}
+
+    def verifier_of(self, folder: Path) -> Verifier:
+        """The folder is read once, and the schema before a migration made from the one before that."""
+        from .verifying import Verifier
+
+        if folder not in self._verifiers:
+            self._verifiers[folder] = Verifier(folder)
+        return self._verifiers[folder]
 
     def url_for(self, folder: Path) -> str | None:
         """A server for the folder's migrations; None where they have no remote side."""
-        if not _has_remote(folder):
+        if not self.verifier_of(folder).has_remote:
             return None
         return self._url if self._url is not None else self.started().url()
 
@@ -194,18 +202,12 @@ class _Servers:
         return self._started
 
     def close(self) -> None:
+        for verifier in self._verifiers.values():  # what lies on the server goes first
+            verifier.close()
         self._open.close()
 
 
 _SERVERS: Final = pytest.StashKey[_Servers]()
-
-
-@cache
-def _has_remote(folder: Path) -> bool:
-    """Whether a migration of the folder changes the remote; a folder is read once."""
-    from ...migrations.loader import load_folder
-
-    return any(each.remote is not None for each in load_folder(folder))
 
 
 class Pair:

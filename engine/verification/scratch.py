@@ -127,7 +127,7 @@ class Databases:
     """A pair with the schema before the migration, and rows. `local` and `remote` are None where the side is not needed."""
 
     def __init__(self, folder: Path, local: Path | None, remote: str | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self.local = local
         self.remote = remote
 
@@ -161,7 +161,7 @@ class Databases:
         target: Target
         if side == "local":
             assert self.local is not None
-            target = SQLiteTarget(self.local, backups=BackupFolder(self._folder / STATE / "backups", clock=utc_now))
+            target = SQLiteTarget(self.local, backups=BackupFolder(self.folder / STATE / "backups", clock=utc_now))
         else:
             assert self.remote is not None
             target = PostgresTarget(self.remote)
@@ -170,41 +170,89 @@ class Databases:
         finally:
             target.close()
 
+    def migrate_to(self, subject: Subject) -> None:
+        """Run those of the earlier migrations that have not been run. Raises DefinitionError (T381)."""
+        if subject.earlier:
+            report = self.coordinator(subject.earlier).migrate()
+            if report.exit_code:
+                problem = report.outcome if report.error is None else report.error.message.removesuffix(f" {UNTOUCHED}")
+                raise DefinitionError("T381", migration=subject.id, problem=problem)
+        # Copies are made of the files alone.
+        if self.local is not None:
+            with closing(sqlite3.connect(self.local)) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")
+        log = self.folder / STATE / LOG
+        if log.exists():
+            with closing(sqlite3.connect(log)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def coordinator(self, migrations: Sequence[Migration], *, probe: Probe = no_probe) -> Coordinator:
         """The whole engine on them."""
         return Coordinator(
             local=self.local,
             remote=self.remote,
             migrations=migrations,
-            state_dir=self._folder / STATE,
+            state_dir=self.folder / STATE,
             retry_for_seconds=PATIENCE_SECONDS,
             probe=probe,
         )
 
 
+class Schemas:
+    """The schemas before the migrations of one folder: each is made from the one before it, where that is a part of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count(1)
+        self._made: dict[tuple[object, ...], tuple[tuple[Migration, ...], Databases]] = {}
+
+    def before(self, subject: Subject, server: ScratchServer | None, texts: Mapping[SideName, str]) -> Databases:
+        """A pair with the schema before it, for as long as no other one is asked for.
+
+        `texts` are SQL that makes a side's schema in place of the earlier migrations. Raises DefinitionError: T381 where an
+        earlier migration fails by itself, T382 where such a text does, T383 for a remote without a server for trials.
+        """
+        if "remote" in subject.sides and server is None:
+            raise DefinitionError("T383", migration=subject.id)
+        key = (subject.sides, server, *sorted(texts.items()))
+        earlier, databases = self._made.pop(key, ((), None))
+        if databases is None or subject.earlier[: len(earlier)] != earlier:
+            databases = make(self._folder / str(next(self._numbers)), subject.sides, server)
+            for side, text in texts.items():
+                _execute(databases, side, text)
+        databases.migrate_to(subject)
+        self._made[key] = subject.earlier, databases
+        return databases
+
+
+def make(folder: Path, sides: Sequence[SideName], server: ScratchServer | None, template: Databases | None = None) -> Databases:
+    """An empty pair, or a copy of another one, to which nobody is connected."""
+    local, remote = None, None
+    (folder / STATE).mkdir(parents=True)
+    if "local" in sides:
+        local = folder / LOCAL
+        if template is None:
+            sqlite3.connect(local).close()
+        else:
+            assert template.local is not None
+            shutil.copyfile(template.local, local)
+    if template is not None and (log := template.folder / STATE / LOG).exists():
+        shutil.copyfile(log, folder / STATE / LOG)
+    if "remote" in sides:
+        assert server is not None
+        remote = server.create(None if template is None else template.remote)
+    return Databases(folder, local, remote)
+
+
 class Scratch:
-    """The schema before one migration, and as many copies of it as are asked for, one at a time.
+    """The schema before one migration, and as many copies of it as are asked for, one at a time."""
 
-    `schemas_before` are SQL texts that make a side's schema in place of the earlier migrations. Raises DefinitionError: T381
-    where an earlier migration fails by itself, T382 where such a text does, T383 for a remote without a server for trials.
-    """
-
-    def __init__(
-        self,
-        subject: Subject,
-        folder: Path,
-        server: ScratchServer | None,
-        *,
-        schemas_before: Mapping[SideName, str] | None = None,
-    ) -> None:
+    def __init__(self, subject: Subject, folder: Path, server: ScratchServer | None, before: Databases) -> None:
         self.subject = subject
         self._folder = folder
         self._server = server
         self._numbers = count(1)
-        if "remote" in subject.sides and server is None:
-            raise DefinitionError("T383", migration=subject.id)
-        self._template = self._make(folder / "before", None)
-        self._prepare(schemas_before or {})
+        self._template = before
         self.shapes = self._reflect()
 
     @contextmanager
@@ -216,56 +264,25 @@ class Scratch:
     @contextmanager
     def copy_of(self, original: Databases) -> Iterator[Databases]:
         """A pair with the same rows, to the last default. Nobody is connected to the original."""
-        databases = self._make(self._folder / str(next(self._numbers)), original)
+        databases = self._make(original)
         try:
             yield databases
         finally:
             if databases.remote is not None and self._server is not None:
                 self._server.drop(databases.remote)
-            shutil.rmtree(databases._folder)
+            shutil.rmtree(databases.folder)
 
     def made_by(self, schemas: Mapping[SideName, str]) -> dict[SideName, Look]:
         """Looks at what these texts make of empty databases."""
         if not schemas:
             return {}
-        databases = self._make(self._folder / str(next(self._numbers)), None)
+        databases = self._make(None)
         for side, text in schemas.items():
             _execute(databases, side, text)
         return {side: look for side, look in databases.look().items() if side in schemas}
 
-    def _make(self, folder: Path, template: Databases | None) -> Databases:
-        local, remote = None, None
-        (folder / STATE).mkdir(parents=True)
-        if "local" in self.subject.sides:
-            local = folder / LOCAL
-            if template is None:
-                sqlite3.connect(local).close()
-            else:
-                assert template.local is not None
-                shutil.copyfile(template.local, local)
-        if template is not None and (log := template._folder / STATE / LOG).exists():
-            shutil.copyfile(log, folder / STATE / LOG)
-        if "remote" in self.subject.sides:
-            assert self._server is not None
-            remote = self._server.create(None if template is None else template.remote)
-        return Databases(folder, local, remote)
-
-    def _prepare(self, schemas_before: Mapping[SideName, str]) -> None:
-        for side, text in schemas_before.items():
-            _execute(self._template, side, text)
-        if self.subject.earlier:
-            report = self._template.coordinator(self.subject.earlier).migrate()
-            if report.exit_code:
-                problem = report.outcome if report.error is None else report.error.message.removesuffix(f" {UNTOUCHED}")
-                raise DefinitionError("T381", migration=self.subject.id, problem=problem)
-        if self._template.local is not None:
-            # Copies are made of the file alone.
-            with closing(sqlite3.connect(self._template.local)) as connection:
-                connection.execute("PRAGMA journal_mode = DELETE")
-        log = self._template._folder / STATE / LOG
-        if log.exists():
-            with closing(sqlite3.connect(log)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def _make(self, template: Databases | None) -> Databases:
+        return make(self._folder / str(next(self._numbers)), self.subject.sides, self._server, template)
 
     def _reflect(self) -> dict[SideName, Shape]:
         shapes: dict[SideName, Shape] = {}

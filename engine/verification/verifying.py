@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from ...events.errors import DefinitionError
-from ...migrations.definition import Migration, SideName
+from ...migrations.definition import SideName
 from ...migrations.loader import load_folder
 from ...stores.scratch import folder_in_memory
 from ..definitions import MigrationSource
@@ -32,7 +33,7 @@ from .outcome import Counterexample, PropertyResult, Verdict, Verification
 from .own import Invariant, Own, read_own
 from .properties import OF_THE_CHANGE, OF_WHOLE_RUNS, Failed, Property, failed
 from .rows import contents
-from .scratch import Databases, Scratch, ScratchServer
+from .scratch import Databases, Schemas, Scratch, ScratchServer
 from .shape import SEQUENCES, Content
 from .subject import Subject
 from .trial import NotForThis, Trial
@@ -111,45 +112,93 @@ def verify_migration(
     Raises DefinitionError and ConfigurationError for what cannot be verified at all: an unknown migration (T145), an earlier
     one that fails (T381), a remote side without a server (T383), a schema for which no rows can be made (T373).
     """
-    chosen = settings or Settings(**given)
-    listed, own = _source(migrations, id)
-    name = listed[-1].id if id is None else id
-    own = own.and_of(Own(invariants=tuple(invariants), columns=columns or {}))
-    also = [side for each in own.invariants for side in each.sides]
-    subject = Subject.of(listed, name, also=also)
-    began = time.monotonic()
-    with ExitStack() as opened:
+    with Verifier(migrations) as verifier:
+        return verifier.verify(id, invariants=invariants, columns=columns, settings=settings, **given)
+
+
+class Verifier:
+    """Verifies migrations of one folder or sequence, in any order; quickest in theirs, for each schema is made from the one
+    before it. What it makes is gone when the block ends.
+
+    ::
+
+        with Verifier("migrations/") as verifier:
+            assert all(verifier.verify(id).ok for id in verifier.ids)
+    """
+
+    def __init__(self, migrations: MigrationSource) -> None:
+        self._folder: Path | None = None
+        if isinstance(migrations, str | Path):
+            self._folder = Path(migrations)
+            self._migrations = load_folder(self._folder)
+        else:
+            self._migrations = tuple(migrations)
+        if not self._migrations:
+            raise DefinitionError("T387")
+        self._open = ExitStack()
+        self._servers: dict[str, ScratchServer] = {}
+        self._numbers = count(1)
         memory = folder_in_memory(ROOM_BYTES)  # none of them has to be durable
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="twinstep-trial-", dir=memory)))
-        server = None
-        if "remote" in subject.sides and chosen.server is not None:
-            server = ScratchServer(chosen.server)
-            opened.callback(server.close)
-        scratch = Scratch(subject, folder, server, schemas_before=chosen.schemas_before)
+        self._scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="twinstep-trial-", dir=memory)))
+        self._schemas = Schemas(self._scratch / "before")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of its migrations, as they were given."""
+        return tuple(each.id for each in self._migrations)
+
+    @property
+    def has_remote(self) -> bool:
+        """Whether one of them changes the remote, so that a server is needed."""
+        return any(each.remote is not None for each in self._migrations)
+
+    def verify(
+        self,
+        id: str | None = None,
+        *,
+        invariants: Sequence[Invariant | Callable[..., Any]] = (),
+        columns: Mapping[str, SearchStrategy[Any]] | None = None,
+        settings: Settings | None = None,
+        **given: Any,
+    ) -> Verification:
+        """As `verify_migration`."""
+        began = time.monotonic()
+        chosen = settings or Settings(**given)
+        name = self.ids[-1] if id is None else id
+        own = read_own(self._folder, name) if self._folder is not None else Own()
+        own = own.and_of(Own(invariants=tuple(invariants), columns=columns or {}))
+        also = [side for each in own.invariants for side in each.sides]
+        subject = Subject.of(self._migrations, name, also=also)
+        server = self._server(chosen.server) if "remote" in subject.sides and chosen.server is not None else None
+        before = self._schemas.before(subject, server, chosen.schemas_before)
+        scratch = Scratch(subject, self._scratch / str(next(self._numbers)), server, before)
         verifying = _Verifying(subject, own, scratch, chosen, began)
         verifying.run()
-    return Verification(
-        migration=subject.id,
-        seed=chosen.seed,
-        asked=chosen.examples,
-        examples=verifying.tried,
-        seconds=time.monotonic() - began,
-        results=tuple(verifying.results[each] for each in chosen.properties),
-        findings=tuple(verifying.findings),
-    )
+        return Verification(
+            migration=subject.id,
+            seed=chosen.seed,
+            asked=chosen.examples,
+            examples=verifying.tried,
+            seconds=time.monotonic() - began,
+            results=tuple(verifying.results[each] for each in chosen.properties),
+            findings=tuple(verifying.findings),
+        )
 
+    def close(self) -> None:
+        """Drop every scratch database. A closed one verifies nothing."""
+        self._open.close()
 
-def _source(migrations: MigrationSource, id: str | None) -> tuple[tuple[Migration, ...], Own]:
-    if not isinstance(migrations, str | Path):
-        listed = tuple(migrations)
-        own = Own()
-    else:
-        listed = load_folder(migrations)
-        name = listed[-1].id if id is None and listed else id or ""
-        own = read_own(Path(migrations), name)
-    if not listed:
-        raise DefinitionError("T387")
-    return listed, own
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _server(self, url: str) -> ScratchServer:
+        if url not in self._servers:
+            self._servers[url] = ScratchServer(url)
+            self._open.callback(self._servers[url].close)
+        return self._servers[url]
 
 
 @define
