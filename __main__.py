@@ -28,11 +28,11 @@ def main() -> int:
         from .engine.cli.app import run
 
         code = run(sys.argv[1:], environ=os.environ, folder=Path.cwd(), version=__version__)
-        _let_it_end()
-        return code
     except KeyboardInterrupt:
         # Before the command could begin, or a second one while the first was being answered.
-        return 130
+        code = 130
+    _let_it_end()
+    return code
 
 
 def _let_it_end() -> None:
@@ -40,6 +40,9 @@ def _let_it_end() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # An interrupt that came while a text was executed (as where a dataclass is made) is kept in mind by CPython, although it
+    # was caught: under `python -m` it would end the process by SIGINT instead of our exit code. The next text clears that.
+    exec("")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

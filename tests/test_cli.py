@@ -718,3 +718,14 @@ def test_what_functions_need_is_loaded_before_other_writers_are_shut_out(project
         text=True,
     )
     assert (done.stdout, done.stderr) == ("verified [False]\n", "")
+
+
+def test_an_interrupt_inside_of_an_executed_text_has_the_exit_code_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nfrom twinstep.__main__ import main\nfrom twinstep.engine.cli import app\n\n\n"
+        "def run(*arguments, **options):\n    try:\n        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n        return 130\n\n\napp.run = run\nsys.exit(main())\n",
+        encoding="utf-8",
+    )
+    ended = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, check=False)
+    assert ended.returncode == 130

@@ -145,8 +145,10 @@ def _answered(invocation: Invocation, arguments: Sequence[str]) -> int:
     except TwinstepError as error:
         return _refused(invocation, error)
     except (click.Abort, KeyboardInterrupt):
-        stopped = {"effect": "This command changes nothing; neither database was changed.", "next_step": "Run it again."}
-        _refused(invocation, TwinstepError("T158", **stopped), outcome="interrupted")
+        # One that only tells; or one that had not begun, and cannot say yet whether something is in flight.
+        effect = "This command changed nothing; a run that was in flight before it still is."
+        next_step = "Run it again; 'twinstep status' shows whether something is in flight."
+        _refused(invocation, TwinstepError("T158", effect=effect, next_step=next_step), outcome="interrupted")
         return INTERRUPTED
     except Exception as error:
         return _unforeseen(invocation, error)

@@ -57,10 +57,10 @@ def run_baseline(invocation: Invocation, migration: str) -> int:
 
 def _change(invocation: Invocation, call: Callable[[Coordinator], Report], *, doing: str = OPENING) -> int:
     invocation.changes = True
-    backups = invocation.configuration.settings().state_folder / "backups"
     listener = following(invocation.err)
-    coordinator = invocation.coordinator(listener)
     try:
+        backups = invocation.configuration.settings().state_folder / "backups"
+        coordinator = invocation.coordinator(listener)
         with listener.shown(doing):
             report = call(coordinator)
     except KeyboardInterrupt as stopped:
