@@ -24,7 +24,7 @@ from pathlib import Path
 
 from twinstep.engine.embedded import EmbeddedPostgres
 
-ROUNDS = 1
+ROUNDS = 3
 WRONG = 7
 OURS = "applies or new-install or down-restores or keeps-rows"
 QUIET = ("-q", "-p", "no:cacheprovider")
@@ -49,10 +49,11 @@ def downgrade():
 ENV = """from alembic import context
 from models import metadata
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata)
-with context.begin_transaction():
-    context.run_migrations()
+with context.config.attributes["connection"].connect() as connection:
+    context.configure(connection=connection, target_metadata=metadata)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
 """
 CONFTEST = """import pytest
 import sqlalchemy as sa
@@ -152,7 +153,7 @@ def _compare(top: Path, many: int, side: str, database: str, url: str | None, se
         given = ["--twinstep=migrations", "-k", OURS, "--hypothesis-seed=0", "--twinstep-server", server]
         runs = {
             "pytest 8 alone": (["-p", "no:pytest_alembic", "test_empty.py"], True),
-            "pytest-alembic": (["--test-alembic"], True),
+            "pytest-alembic": (["--test-alembic", "--alembic-tests-path=conftest.py", "conftest.py"], True),
             "pytest alone": (["test_empty.py"], False),
             "twinstep, 1 database": ([*given, "--twinstep-examples=1", "test_empty.py"], False),
             "twinstep, 20 databases": ([*given, "--twinstep-examples=20", "test_empty.py"], False),
