@@ -558,7 +558,9 @@ class Pair(RuleBasedStateMachine):
     def skips(self, status: Status, *, skip: bool) -> bool:
         """Whether a run in flight leaves the remote to a later one."""
         assert status.run is not None
-        return status.remote_skipped or ((status.run.skip_remote or skip) and not status.remote_started)
+        # Where the remote stood already, nothing is started, and its check is asked all the same.
+        reached = status.remote_started or status.state is State.REMOTE_APPLIED
+        return status.remote_skipped or ((status.run.skip_remote or skip) and not reached)
 
     def goes_back(self, status: Status, spec: Spec, *, skip: bool) -> bool:
         """Whether a run in flight goes back, or is refused where it has still to go, by what it recorded."""
