@@ -18,6 +18,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from targets import sometimes
 
 from twinstep.events.errors import Blocked, ConfigurationError, Defect, TwinstepError
 from twinstep.stores.backup_file import Backup
@@ -711,7 +712,7 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", sometimes(MODES, 2))
 def test_a_restore_killed_at_any_instant_leaves_the_old_state_or_the_new_one(
     backups: BackupFolder, tmp_path: Path, mode: str
 ) -> None:

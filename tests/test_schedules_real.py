@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from forked import Forks
 from real_schedules import DROP_INDEX, INDEX, SCENARIOS, Ground, legal_world, orphans, walk
+from targets import sometimes
 
 from twinstep.engine.embedded import EmbeddedPostgres
 
@@ -38,7 +39,7 @@ SAMPLED = (
 )
 
 
-@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("name", sometimes(SAMPLED, 2))
 def test_a_killed_process_leaves_what_the_next_one_finishes(
     name: str, postgres: EmbeddedPostgres, forks: Forks, tmp_path: Path
 ) -> None:

@@ -20,13 +20,14 @@ from twinstep.migrations.phase3 import remote_schema
 WITH_MIGRATIONS = {
     page: sorted({Path(name).parts[1] for name in shown_files(page) if name.startswith("migrations/")}) for page in DOCUMENTS
 }
+FORMS = [(2, OF_THE_CHANGE), pytest.param(25, tuple(Property), marks=pytest.mark.full)]
 SHOWN = [pytest.param(page, name, id=f"{page.name} {name}") for page, names in WITH_MIGRATIONS.items() for name in names]
 MARK = re.compile(r"PRAGMA user_version = (\d+);")
-# A kill at each crossing of two databases takes a minute: in the full form.
-QUICK = tuple(each for each in Property if each is not Property.CRASH)
 
 
-@pytest.mark.parametrize(("examples", "properties"), [(1, QUICK), pytest.param(25, tuple(Property), marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    ("examples", "properties"), [(2, OF_THE_CHANGE), pytest.param(25, tuple(Property), marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize(("page", "name"), SHOWN)
 def test_the_migrations_of_the_documentation_hold(
     page: Path, name: str, examples: int, properties: tuple[Property, ...], postgres: EmbeddedPostgres, tmp_path: Path
