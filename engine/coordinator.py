@@ -317,7 +317,7 @@ class Coordinator:
         """What is pending, up to the first that is not verified."""
         for name in due(opened, opened.known(with_remote=False), to=to, skip_remote=skip_remote):
             finished = driver.drive(name, Request(wish="apply", skip_remote=skip_remote))
-            if finished.status.state is not State.VERIFIED or finished.error is not None:
+            if not finished.went_well(State.VERIFIED):
                 break
 
     def _rehearse(self, *, to: str | None, skip_remote: bool, adopt: bool) -> Report:
@@ -344,8 +344,7 @@ class Coordinator:
         for name, status in opened.statuses().items():
             if status.in_flight and not driver.stopped:
                 finished = driver.drive(name, Request(wish="finish", skip_remote=skip_remote))
-                # A remote part that is done later and refused leaves its migration verified, and stops the call all the same.
-                driver.stopped = finished.status.state is not State.VERIFIED or finished.error is not None
+                driver.stopped = not finished.went_well(State.VERIFIED)
 
     def _roll_back(self, opened: Session, id: str | None) -> Report:
         self._refuse_conflicts(opened, skip_remote=False)
@@ -364,7 +363,7 @@ class Coordinator:
         driver = Driver(opened)
         for name in wanted:
             finished = driver.drive(name, Request(wish="back"))
-            if finished.status.state is not State.ROLLED_BACK or finished.error is not None:
+            if not finished.went_well(State.ROLLED_BACK):
                 break
         return self._ended(opened, driver, skip_remote=False)
 

@@ -36,7 +36,7 @@ from ..events.errors import (
     Unreachable,
 )
 from ..events.fold import Status, authorise, evolve, fold
-from ..events.lifecycle import Effect, Row
+from ..events.lifecycle import Effect, Row, State
 from ..events.types import Event, Recorded
 from ..migrations.ledger import SideLedger
 from ..stores.patience import Patience
@@ -79,6 +79,10 @@ class Finished:
     status: Status
     error: TwinstepError | None = None
     runs: tuple[str, ...] = ()
+
+    def went_well(self, wanted: State) -> bool:
+        """Whether it rests in that state, and nothing was refused, such as a part that a verified migration does later."""
+        return self.status.state is wanted and self.error is None
 
 
 class Loop:
