@@ -44,7 +44,7 @@ class KeptSequences:
     """
 
     def __init__(self) -> None:
-        self._setting: set[str] | None = None
+        self._setting: re.Pattern[str] | None = None
         self.altering = ""
 
     def before(self, connection: Remote, text: str, *, owned_only: bool) -> None:
@@ -52,13 +52,15 @@ class KeptSequences:
 
         Without `owned_only` one that another role owns raises InsufficientPrivilege; with it, such a one stays where it is set.
         """
-        words = {word.lower() for word in _WORD.findall(text)}
+        self.altering = ""
         if self._setting is None:
-            self._setting = {str(name) for (name,) in connection.execute(_SETTING.encode()).fetchall()}
+            functions = (re.escape(str(name)) for (name,) in connection.execute(_SETTING.encode()).fetchall())
+            self._setting = re.compile(rf"\b(?:{'|'.join((_SETVAL, *functions))})\b", re.IGNORECASE)
+        if not self._setting.search(text):
+            return
+        words = {word.lower() for word in _WORD.findall(text)}
         if _SETVAL in words:
             self._setting = None  # it may make a function that does
-        elif words.isdisjoint(self._setting):
-            return
         found = connection.execute(_SEQUENCES.encode(), (owned_only,)).fetchall()
         named = [each for each in found if not words.isdisjoint(each[1:3])]
         for sequence, _, _, cache in named or found:
