@@ -268,7 +268,7 @@ def _obey(server: Server, parent: Parent) -> None:
 
 def _make_folder(account: Account, preferred: str | None) -> Path:
     """A folder that the account can reach, and with room for a socket's path."""
-    for parent in (*([preferred] if preferred else ()), tempfile.gettempdir(), "/tmp", "/var/tmp"):
+    for parent in filter(None, (preferred, tempfile.gettempdir(), "/tmp", "/var/tmp")):
         try:
             folder = Path(tempfile.mkdtemp(prefix="twinstep-postgres-", dir=parent))
         except OSError:

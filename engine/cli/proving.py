@@ -71,7 +71,7 @@ def run_test(invocation: Invocation, migration: str | None, **options: Any) -> i
         ):
             server = _server(options["server"], servers) if verifier.has_remote else None
             chosen = _settings(options, server, listener.under_way)
-            names = verifier.ids if options["all"] else [migration]
+            names = verifier.ids if options["all"] and verifier.ids else [migration]
             found = [verifier.verify(name, settings=chosen) for name in names]
     except KeyboardInterrupt:
         effect = "Nothing but scratch databases was touched, and they are gone."

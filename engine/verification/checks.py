@@ -9,7 +9,7 @@ Pure text: no database. Read next: `values.py`, which draws within a narrowing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import reduce
 from typing import Final, TypeAlias
@@ -72,12 +72,9 @@ _Read: TypeAlias = "Mapping[str, Narrowing] | None"
 
 def narrowings(table: TableShape, side: SideName) -> Mapping[str, Narrowing]:
     """By column, what the table's CHECKs and its domains limit it to; a column without limits is missing."""
-    named = {_spelled(column.name, side): column.name for column in table.columns}
     found: dict[str, Narrowing] = {}
-    for check in table.checks:
-        for name, narrowing in read_check(check, side)[0].items():
-            if name in named:
-                found[named[name]] = narrowing.and_also(found.get(named[name], ANYTHING))
+    for name, narrowing in _said_of_columns(table, table.checks, side):
+        found[name] = narrowing.and_also(found.get(name, ANYTHING))
     for column in table.columns:
         found[column.name] = domain_narrowing(column).and_also(found.get(column.name, ANYTHING))
     return {name: narrowing for name, narrowing in found.items() if narrowing != ANYTHING}
@@ -85,13 +82,20 @@ def narrowings(table: TableShape, side: SideName) -> Mapping[str, Narrowing]:
 
 def of_partitions(table: TableShape, side: SideName) -> Mapping[str, tuple[Narrowing, ...]]:
     """By column, what the rows of a partition are limited to; of those of which it is understood."""
-    named = {_spelled(column.name, side): column.name for column in table.columns}
     found: dict[str, tuple[Narrowing, ...]] = {}
-    for holds in table.partitions:
-        for name, narrowing in read_check(holds, side)[0].items():
-            if name in named and narrowing != Narrowing(not_null=True):
-                found[named[name]] = (*found.get(named[name], ()), narrowing)
+    for name, narrowing in _said_of_columns(table, table.partitions, side):
+        if narrowing != Narrowing(not_null=True):
+            found[name] = (*found.get(name, ()), narrowing)
     return found
+
+
+def _said_of_columns(table: TableShape, checks: Sequence[str], side: SideName) -> Iterator[tuple[str, Narrowing]]:
+    """What each of these texts limits a column of the table to."""
+    named = {_spelled(column.name, side): column.name for column in table.columns}
+    for check in checks:
+        for name, narrowing in read_check(check, side)[0].items():
+            if name in named:
+                yield named[name], narrowing
 
 
 def domain_narrowing(column: ColumnShape) -> Narrowing:

@@ -69,13 +69,12 @@ class MigrationFolder(pytest.Collector):
     def collect(self) -> list[pytest.Item | pytest.Collector]:
         """Its migrations, in order."""
         from ...events.errors import TwinstepError
-        from ...migrations.loader import load_folder
 
         try:
-            listed = load_folder(self.path)
+            ids = self.config.stash[_SERVERS].verifier_of(self.path).ids
         except TwinstepError as error:
             raise pytest.UsageError(str(error)) from error
-        return [OneMigration.from_parent(self, name=each.id) for each in listed]
+        return [OneMigration.from_parent(self, name=id) for id in ids]
 
     def items(self) -> Iterator[pytest.Item]:
         """Each property of each migration."""

@@ -96,10 +96,7 @@ def reflect_postgres(connection: Connection[TupleRow], schemas: Sequence[str]) -
     return Shape(
         side="remote",
         tables=parents_first(
-            evolve(
-                _table(oid, name, sql_name, found, [each for each in constraints if each.table == oid], asked[3]),
-                partitions=tuple(holds for root, holds in asked[4] if root == oid and holds),
-            )
+            _table(oid, name, sql_name, found, [each for each in constraints if each.table == oid], *asked[3:])
             for oid, name, sql_name in tables
         ),
     )
@@ -145,7 +142,13 @@ class _Found:
 
 
 def _table(
-    oid: int, name: str, sql_name: str, found: _Found, constraints: list[_Constraint], uniques: list[TupleRow]
+    oid: int,
+    name: str,
+    sql_name: str,
+    found: _Found,
+    constraints: list[_Constraint],
+    uniques: list[TupleRow],
+    partitions: list[TupleRow],
 ) -> TableShape:
     own = [(found.listed(oid, numbers), alike) for table, numbers, alike in uniques if table == oid]
     primary = next((found.listed(oid, each.columns) for each in constraints if each.kind == "p"), ())
@@ -157,6 +160,7 @@ def _table(
         uniques=tuple(dict.fromkeys(columns for columns, _ in own if columns != primary)),
         nulls_not_distinct=frozenset(columns for columns, alike in own if alike),
         checks=tuple(each.check for each in constraints if each.check is not None and each.enforced),
+        partitions=tuple(holds for root, holds in partitions if root == oid and holds),
         foreign_keys=tuple(
             KeyShape(
                 columns=found.listed(oid, each.columns),

@@ -133,8 +133,6 @@ class Verifier:
             self._migrations = load_folder(self._folder)
         else:
             self._migrations = tuple(migrations)
-        if not self._migrations:
-            raise DefinitionError("T387")
         self._open = ExitStack()
         self._servers: dict[str, ScratchServer] = {}
         self._numbers = count(1)
@@ -163,6 +161,8 @@ class Verifier:
     ) -> Verification:
         """As `verify_migration`."""
         began = time.monotonic()
+        if not self._migrations:
+            raise DefinitionError("T387")
         chosen = settings or Settings(**given)
         name = self.ids[-1] if id is None else id
         own = read_own(self._folder, name) if self._folder is not None else Own()
