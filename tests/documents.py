@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -33,3 +34,11 @@ def examples(path: Path) -> list[Example]:
 
 def shown_files(path: Path) -> dict[str, str]:
     return {each.file: each.body for each in examples(path) if each.file is not None}
+
+
+def write(files: Mapping[str, str], folder: Path, *, below: str = "") -> None:
+    """Those of the files whose names begin so, into the folder."""
+    for name, body in files.items():
+        if name.startswith(below):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(body, encoding="utf-8")

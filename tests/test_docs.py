@@ -24,7 +24,7 @@ from types import ModuleType
 
 import psycopg
 import pytest
-from documents import DOCUMENTS, ROOT, examples, shown_files
+from documents import DOCUMENTS, ROOT, examples, shown_files, write
 
 import twinstep
 from twinstep import Coordinator
@@ -53,10 +53,7 @@ def built(document: Path, folder: Path, remote_url: str) -> None:
         local.executescript(files["before/local.sql"])
     with psycopg.connect(remote_url, autocommit=True) as remote:
         remote.execute(files["before/remote.sql"].encode())
-    for name, body in files.items():
-        if name.startswith("migrations/"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(body, encoding="utf-8")
+    write(files, folder, below="migrations/")
 
 
 def local_schema(folder: Path) -> list[tuple[str, ...]]:

@@ -146,6 +146,7 @@ def sweep(kind: Kind, places: Callable[[Kind], Interrupted], crossings: Iterable
         ended = place.signalled_at(words, at, SIGNALS[number % len(SIGNALS)])
         if ended.code == 0:
             return number
+        assert "This command changed nothing" not in ended.err  # it has begun, and knows what is in flight
         place.check_answer(ended, as_json=as_json)
         place.check_nothing_is_left()
         place.check_it_goes_on(legal)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Project, make_project
-from documents import DOCUMENTS, ROOT, shown_files
+from documents import DOCUMENTS, ROOT, shown_files, write
 from hypothesis import strategies as st
 
 from twinstep.engine.embedded import EmbeddedPostgres
@@ -25,9 +25,7 @@ SHOWN = [pytest.param(page, name, id=f"{page.name} {name}") for page, names in W
 MARK = re.compile(r"PRAGMA user_version = (\d+);")
 
 
-@pytest.mark.parametrize(
-    ("examples", "properties"), [(2, OF_THE_CHANGE), pytest.param(25, tuple(Property), marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize(("examples", "properties"), FORMS)
 @pytest.mark.parametrize(("page", "name"), SHOWN)
 def test_the_migrations_of_the_documentation_hold(
     page: Path, name: str, examples: int, properties: tuple[Property, ...], postgres: EmbeddedPostgres, tmp_path: Path
@@ -39,10 +37,7 @@ def test_the_migrations_of_the_documentation_hold(
     files["migrations/0000_before/remote.up.sql"] = files["before/remote.sql"]
     version = f"[local]\nuser_version = {{ from = [0], to = {mark[1]} }}\n" if (mark := MARK.search(local)) else ""
     files["migrations/0000_before/migration.toml"] = f"irreversible = true\n{version}"
-    for path, body in files.items():
-        if path.startswith("migrations/"):
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / path).write_text(body, encoding="utf-8")
+    write(files, tmp_path, below="migrations/")
     found = verify_migration(
         tmp_path / "migrations", name, examples=examples, properties=properties, large_rows=0, server=postgres.url()
     )
@@ -54,9 +49,7 @@ def test_the_migrations_of_the_documentation_hold(
 def test_the_failure_that_is_explained_is_the_one_that_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project: Project = make_project(tmp_path, capsys)
     page = "docs/verification.md"
-    for name, body in shown_files(ROOT / page).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(body, encoding="utf-8")
+    write(shown_files(ROOT / page), tmp_path)
     answer = project.run("test", "--migrations", "people", "--seed", "1")
     assert answer.code == 1
     text = (ROOT / page).read_text(encoding="utf-8")
