@@ -198,6 +198,9 @@ class Loop:
         """Whether the session of the remote is gone, wherever that was noticed."""
         if isinstance(error, LostLock):
             return "remote" in self._worker.targets and error.details.get("side") == "remote"
+        if row.effect is Effect.VALIDATE:
+            # One that is away is a reason not to begin; one that goes away while it is looked at is looked at again.
+            return isinstance(error, InDoubt)
         return isinstance(error, (InDoubt, Unreachable)) and row.effect in REMOTE_EFFECTS
 
     def _step(self, row: Row, request: Request) -> None:

@@ -27,7 +27,7 @@ from .envelope import new_id
 from .patience import Patience
 from .postgres_log_schema import BUSY, LOG_VERSION, MAKE_LOG, MAKE_SCHEMA, STALE, WRITING
 from .remote_connection import is_lost, libpq_url, open_remote, shown
-from .remote_fitness import OLDEST_VERSION, server_version
+from .remote_fitness import OLDEST_VERSION, refuse_lost, server_version
 from .remote_lock import LOCK_KEY
 
 if TYPE_CHECKING:
@@ -217,6 +217,7 @@ class PostgresLog:
         self._is_ready_for_writing = True
 
     def _make(self, connection: Remote) -> None:
+        refuse_lost(connection)
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             raise self._blocked(f"its database keeps text as {encoding}, and only UTF8 holds every text")

@@ -42,8 +42,18 @@ def refuse_unfit(connection: Remote, *, conninfo: str, shown: str) -> None:
 
 
 def server_version(connection: Remote) -> int:
-    """As libpq has it: 140005 for 14.5."""
+    """As libpq has it: 140005 for 14.5. Raises what `refuse_lost` does."""
+    refuse_lost(connection)
     return connection.info.server_version
+
+
+def refuse_lost(connection: Remote) -> None:
+    """Return where the session stands. Of a lost one libpq says that its server has the version 0 and no settings.
+
+    Raises the driver's OperationalError, as a statement would.
+    """
+    if connection.closed:
+        raise psycopg.OperationalError("the connection is lost")
 
 
 def pools_transactions(connection: Remote, conninfo: str) -> bool:
