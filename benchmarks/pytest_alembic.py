@@ -6,8 +6,9 @@ The same schema, changes and downs in both forms, on SQLite and on PostgreSQL. p
 head, up, models match, up and down) on empty databases. Ours are the four properties that ask for the same and more (`applies`,
 `new-install`, `down-restores`, `keeps-rows`) of every migration, on one drawn database with rows, and on twenty. One migration
 is then made wrong: it drops a column and makes it anew, so that its values are gone and its schema is right. Both are asked
-again. Times are of whole processes; that of a pytest with one empty test is shown, and taken off for the ratio. pytest-alembic
-0.13 does not run under pytest 9, and gets a pytest 8 beside it, in `.venv/peers`.
+again. Two times: of the whole process, less that of a pytest with one empty test, so that what is imported counts; and of the
+tests alone, as pytest's report has it. pytest-alembic 0.13 does not run under pytest 9, and gets a pytest 8 beside it, in
+`.venv/peers`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from twinstep.engine.embedded import EmbeddedPostgres
 
@@ -29,6 +31,8 @@ WRONG = 7
 OURS = "applies or new-install or down-restores or keeps-rows"
 QUIET = ("-q", "-p", "no:cacheprovider")
 PEERS = Path(sys.prefix) / "peers"
+# A pytest with one empty test: as the peer has it, and as we do.
+EMPTY = {True: "pytest 8 alone", False: "pytest alone"}
 
 COLUMNS = 'sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text, nullable=False)'
 
@@ -119,15 +123,18 @@ def theirs(folder: Path, many: int, url: str | None, *, wrong: bool) -> None:
     (folder / "conftest.py").write_text(text, encoding="utf-8")
 
 
-def timed(folder: Path, words: Sequence[str], *, peer: bool) -> tuple[float, str]:
-    """Seconds of the whole process, and its last line."""
-    command = [sys.executable, "-m", "pytest", *QUIET, *(["-p", "no:twinstep"] if peer else []), *words]
+def timed(folder: Path, words: Sequence[str], *, peer: bool) -> tuple[float, float, str]:
+    """Seconds of the whole process and of its tests, and its last line."""
+    report = folder / "report.xml"
+    own = ["-p", "no:twinstep"] if peer else []
+    command = [sys.executable, "-m", "pytest", *QUIET, f"--junitxml={report}", *own, *words]
     environment = {**os.environ, "PYTHONPATH": f"{PEERS}{os.pathsep}." if peer else "."}
     began = time.perf_counter()
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     said = [line for line in ended.stdout.splitlines() if line.strip()]
-    return seconds, said[-1].strip("= ") if said else ended.stderr[-200:]
+    tests = sum(float(case.get("time", 0)) for case in ElementTree.parse(report).iter("testcase"))
+    return seconds, tests, said[-1].strip("= ") if said else ended.stderr[-200:]
 
 
 def main(many: int) -> int:
@@ -152,25 +159,26 @@ def _compare(top: Path, many: int, side: str, database: str, url: str | None, se
         (folder / "test_empty.py").write_text("def test_nothing():\n    pass\n", encoding="utf-8")
         given = ["--twinstep=migrations", "-k", OURS, "--hypothesis-seed=0", "--twinstep-server", server]
         runs = {
-            "pytest 8 alone": (["-p", "no:pytest_alembic", "test_empty.py"], True),
+            EMPTY[True]: (["-p", "no:pytest_alembic", "test_empty.py"], True),
             "pytest-alembic": (["--test-alembic", "--alembic-tests-path=conftest.py", "conftest.py"], True),
-            "pytest alone": (["test_empty.py"], False),
+            EMPTY[False]: (["test_empty.py"], False),
             "twinstep, 1 database": ([*given, "--twinstep-examples=1", "test_empty.py"], False),
             "twinstep, 20 databases": ([*given, "--twinstep-examples=20", "test_empty.py"], False),
         }
         print(f"\n{database}, {many} migrations{', one of them wrong' if wrong else ''}: medians of {ROUNDS} runs")
-        taken: dict[str, list[float]] = {name: [] for name in runs}
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
         last: dict[str, str] = {}
         for _ in range(ROUNDS):
             for name, (words, is_peer) in runs.items():
-                seconds, last[name] = timed(folder, words, peer=is_peer)
-                taken[name].append(seconds)
-        found = {name: statistics.median(times) for name, times in taken.items()}
-        peer = found["pytest-alembic"] - found["pytest 8 alone"]
-        for name, seconds in found.items():
-            beyond = seconds - found["pytest 8 alone" if runs[name][1] else "pytest alone"]
-            ratio = f"{beyond / peer:.2f} x" if beyond else ""
-            print(f"  {name:<24} {seconds:6.2f} s  {ratio:>8}  {last[name]}", flush=True)
+                whole, tests, last[name] = timed(folder, words, peer=is_peer)
+                taken[name].append((whole, tests))
+        medians = {name: [statistics.median(times) for times in zip(*pairs, strict=True)] for name, pairs in taken.items()}
+        peer, peer_tests = medians["pytest-alembic"][0] - medians[EMPTY[True]][0], medians["pytest-alembic"][1]
+        for name, (whole, tests) in medians.items():
+            is_empty = name in EMPTY.values()
+            ratio = "" if is_empty else f"{(whole - medians[EMPTY[runs[name][1]]][0]) / peer:.2f} x"
+            of_tests = "" if is_empty else f"{tests:6.2f} s {tests / peer_tests:6.2f} x"
+            print(f"  {name:<24} {whole:6.2f} s {ratio:>8}   tests alone {of_tests:<17}  {last[name]}", flush=True)
 
 
 if __name__ == "__main__":

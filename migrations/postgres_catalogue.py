@@ -255,20 +255,28 @@ WITH place AS (
     FROM (
         SELECT 'pg_operator'::regclass, oid, oprnamespace,
             concat_ws(' ', oprcode, oprcom::regoperator, oprnegate::regoperator, oprrest, oprjoin, oprcanmerge, oprcanhash)
-        FROM pg_operator
+        FROM pg_operator WHERE oprnamespace IN (SELECT oid FROM place)
         UNION ALL
         SELECT 'pg_collation'::regclass, oid, collnamespace,
             (to_jsonb(c) - '{{oid,collname,collnamespace,collowner,collversion}}'::text[])::text FROM pg_collation c
+        WHERE collnamespace IN (SELECT oid FROM place)
         UNION ALL SELECT 'pg_opclass'::regclass, oid, opcnamespace,
-            concat_ws(' ', format_type(opcintype, NULL), opcdefault, nullif(opckeytype, 0)::regtype) FROM pg_opclass
+            concat_ws(' ', format_type(opcintype, NULL), opcdefault, nullif(opckeytype, 0)::regtype)
+        FROM pg_opclass WHERE opcnamespace IN (SELECT oid FROM place)
         UNION ALL SELECT 'pg_opfamily'::regclass, oid, opfnamespace, '' FROM pg_opfamily
+        WHERE opfnamespace IN (SELECT oid FROM place)
         UNION ALL SELECT 'pg_conversion'::regclass, oid, connamespace, conproc::text FROM pg_conversion
+        WHERE connamespace IN (SELECT oid FROM place)
         UNION ALL SELECT 'pg_ts_dict'::regclass, oid, dictnamespace, dictinitoption FROM pg_ts_dict
+        WHERE dictnamespace IN (SELECT oid FROM place)
         UNION ALL SELECT 'pg_ts_parser'::regclass, oid, prsnamespace, '' FROM pg_ts_parser
+        WHERE prsnamespace IN (SELECT oid FROM place)
         UNION ALL SELECT 'pg_ts_template'::regclass, oid, tmplnamespace, '' FROM pg_ts_template
+        WHERE tmplnamespace IN (SELECT oid FROM place)
         UNION ALL SELECT 'pg_ts_config'::regclass, oid, cfgnamespace,
             (SELECT string_agg(concat_ws(' ', maptokentype, mapseqno, mapdict::regdictionary), ', '
-                ORDER BY maptokentype, mapseqno) FROM pg_ts_config_map WHERE mapcfg = g.oid) FROM pg_ts_config g
+                ORDER BY maptokentype, mapseqno) FROM pg_ts_config_map WHERE mapcfg = g.oid)
+        FROM pg_ts_config g WHERE cfgnamespace IN (SELECT oid FROM place)
     ) AS o (class, oid, namespace, definition)
     JOIN place p ON p.oid = o.namespace CROSS JOIN LATERAL pg_identify_object(o.class, o.oid, 0) i
     WHERE (o.class, o.oid) NOT IN (SELECT classid, objid FROM member)

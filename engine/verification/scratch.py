@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ...events.errors import DefinitionError
+from ...events.errors import DefinitionError, TwinstepError
 from ...events.messages import UNTOUCHED
 from ...migrations.definition import Migration, SideName
 from ...migrations.postgres_target import PostgresTarget
@@ -33,12 +33,13 @@ from ...stores.port import utc_now
 from ...stores.remote_connection import libpq_url, open_remote
 from ...stores.seam import Probe, no_probe
 from ..coordinator import Coordinator
+from .applying import apply_to_both
 from .filling import fill_postgres, fill_sqlite
 from .looks import Look, all_schemas, look_at_postgres, look_at_sqlite
 from .postgres_shape import reflect_postgres
 from .shape import Content, Shape
 from .sqlite_shape import reflect_sqlite
-from .subject import Subject
+from .subject import Subject, works_of
 
 if TYPE_CHECKING:
     from ...stores.remote_connection import Remote
@@ -49,6 +50,8 @@ LOG: Final = "log.db"
 # Nobody but the trial itself is waited for.
 PATIENCE_SECONDS: Final = 5.0
 SQLITE: Final = b"SQLite format 3\0"
+# Databases that nobody needs any more are dropped so many later.
+_LEFT: Final = 2
 # Of a dump: what psql reads, and the server does not.
 PSQL_COMMAND: Final = "\\"
 
@@ -86,6 +89,7 @@ class ScratchServer:
         self._conninfo = libpq_url(url)
         self._names = (f"twinstep_trial_{secrets.token_hex(4)}_{number}" for number in count(1))
         self._made: list[str] = []
+        self._left: list[str] = []
         self._open: Remote | None = None
 
     def create(self, template: str | None = None) -> str:
@@ -103,8 +107,16 @@ class ScratchServer:
         return make_conninfo(self._conninfo, dbname=name)
 
     def drop(self, url: str) -> None:
-        """Drop one of its databases, and end whoever is connected to it."""
-        name = str(conninfo_to_dict(url)["dbname"])
+        """Drop one of its databases, and end whoever is connected to it.
+
+        That is done when a later one is dropped: the server waits by the tenth of a second for sessions that have only just
+        been closed, and until then these are gone.
+        """
+        self._left.append(str(conninfo_to_dict(url)["dbname"]))
+        while len(self._left) > _LEFT:
+            self._drop(self._left.pop(0))
+
+    def _drop(self, name: str) -> None:
         self._ask(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         self._made.remove(name)
 
@@ -112,7 +124,7 @@ class ScratchServer:
         """Drop what is left, and disconnect."""
         for name in [*self._made]:
             with suppress(psycopg.Error):
-                self.drop(make_conninfo(self._conninfo, dbname=name))
+                self._drop(name)
         if self._open is not None:
             self._open.close()
         self._open = None
@@ -130,6 +142,24 @@ class Databases:
         self.folder = folder
         self.local = local
         self.remote = remote
+        self._session: Remote | None = None
+        self._remote_target: PostgresTarget | None = None
+
+    @property
+    def session(self) -> Remote:
+        """The session in which the remote is filled and looked at: one for all, since a new one learns the catalogues anew,
+        which takes as long as a look. What it is set to does not show in what is seen. It is in no transaction."""
+        assert self.remote is not None
+        if self._session is None or self._session.closed:
+            self._session = open_remote(self.remote)
+        return self._session
+
+    def disconnect(self) -> None:
+        """End all sessions with the remote; a template must have none. Who asks next has a new one."""
+        for opened in (self._session, self._remote_target):
+            if opened is not None:
+                opened.close()
+        self._session = self._remote_target = None
 
     def look(self) -> dict[SideName, Look]:
         """Both sides, whole."""
@@ -138,8 +168,7 @@ class Databases:
             with closing(open_local(self.local, readonly=True)) as reading:
                 looks["local"] = look_at_sqlite(reading)
         if self.remote is not None:
-            with closing(open_remote(self.remote)) as connection:
-                looks["remote"] = look_at_postgres(connection)
+            looks["remote"] = look_at_postgres(self.session)
         return looks
 
     def fill(self, shapes: Mapping[SideName, Shape], contents: Mapping[SideName, Content]) -> dict[SideName, Content]:
@@ -151,32 +180,36 @@ class Databases:
                 admitted["local"] = fill_sqlite(writing, shapes["local"], contents["local"])
                 writing.execute("COMMIT")
         if self.remote is not None and "remote" in contents:
-            with closing(open_remote(self.remote)) as connection, connection.transaction():
-                admitted["remote"] = fill_postgres(connection, shapes["remote"], contents["remote"])
+            with self.session.transaction():
+                admitted["remote"] = fill_postgres(self.session, shapes["remote"], contents["remote"])
         return admitted
 
     @contextmanager
     def target(self, side: SideName) -> Iterator[Target]:
-        """What the real migration works by on that side."""
-        target: Target
-        if side == "local":
-            assert self.local is not None
-            target = SQLiteTarget(self.local, backups=BackupFolder(self.folder / STATE / "backups", clock=utc_now))
-        else:
+        """What the real migration works by on that side. That of the remote stays connected, and holds what it holds."""
+        if side == "remote":
             assert self.remote is not None
-            target = PostgresTarget(self.remote)
-        try:
+            self._remote_target = self._remote_target or PostgresTarget(self.remote)
+            yield self._remote_target
+            return
+        assert self.local is not None
+        with closing(SQLiteTarget(self.local, backups=BackupFolder(self.folder / STATE / "backups", clock=utc_now))) as target:
             yield target
-        finally:
-            target.close()
 
-    def migrate_to(self, subject: Subject) -> None:
-        """Run those of the earlier migrations that have not been run. Raises DefinitionError (T381)."""
-        if subject.earlier:
+    def migrate_to(self, subject: Subject, *, done: int, logged: bool) -> None:
+        """Run those of the earlier migrations that have not been run, of which so many have: by the whole engine, or without
+        a log, which takes a fraction of the time. Raises DefinitionError (T381)."""
+        if logged and subject.earlier:
             report = self.coordinator(subject.earlier).migrate()
             if report.exit_code:
                 problem = report.outcome if report.error is None else report.error.message.removesuffix(f" {UNTOUCHED}")
                 raise DefinitionError("T381", migration=subject.id, problem=problem)
+        for earlier in () if logged else subject.earlier[done:]:
+            try:
+                apply_to_both(self.target, works_of(earlier))
+            except TwinstepError as error:
+                raise DefinitionError("T381", migration=subject.id, problem=error.condition) from error
+        self.disconnect()
         # Copies are made of the files alone.
         if self.local is not None:
             with closing(sqlite3.connect(self.local)) as connection:
@@ -206,21 +239,24 @@ class Schemas:
         self._numbers = count(1)
         self._made: dict[tuple[object, ...], tuple[tuple[Migration, ...], Databases]] = {}
 
-    def before(self, subject: Subject, server: ScratchServer | None, texts: Mapping[SideName, str]) -> Databases:
-        """A pair with the schema before it, for as long as no other one is asked for.
+    def before(
+        self, subject: Subject, server: ScratchServer | None, texts: Mapping[SideName, str], *, logged: bool
+    ) -> Databases:
+        """A pair with the schema before it, for as long as no other one is asked for; `logged` where the engine is to go on
+        from there.
 
         `texts` are SQL that makes a side's schema in place of the earlier migrations. Raises DefinitionError: T381 where an
         earlier migration fails by itself, T382 where such a text does, T383 for a remote without a server for trials.
         """
         if "remote" in subject.sides and server is None:
             raise DefinitionError("T383", migration=subject.id)
-        key = (subject.sides, server, *sorted(texts.items()))
+        key = (subject.sides, server, logged, *sorted(texts.items()))
         earlier, databases = self._made.pop(key, ((), None))
         if databases is None or subject.earlier[: len(earlier)] != earlier:
-            databases = make(self._folder / str(next(self._numbers)), subject.sides, server)
+            earlier, databases = (), make(self._folder / str(next(self._numbers)), subject.sides, server)
             for side, text in texts.items():
                 _execute(databases, side, text)
-        databases.migrate_to(subject)
+        databases.migrate_to(subject, done=len(earlier), logged=logged)
         self._made[key] = subject.earlier, databases
         return databases
 
@@ -263,11 +299,13 @@ class Scratch:
 
     @contextmanager
     def copy_of(self, original: Databases) -> Iterator[Databases]:
-        """A pair with the same rows, to the last default. Nobody is connected to the original."""
+        """A pair with the same rows, to the last default. The original is disconnected."""
+        original.disconnect()
         databases = self._make(original)
         try:
             yield databases
         finally:
+            databases.disconnect()
             if databases.remote is not None and self._server is not None:
                 self._server.drop(databases.remote)
             shutil.rmtree(databases.folder)
@@ -279,7 +317,9 @@ class Scratch:
         databases = self._make(None)
         for side, text in schemas.items():
             _execute(databases, side, text)
-        return {side: look for side, look in databases.look().items() if side in schemas}
+        looks = databases.look()
+        databases.disconnect()
+        return {side: look for side, look in looks.items() if side in schemas}
 
     def _make(self, template: Databases | None) -> Databases:
         return make(self._folder / str(next(self._numbers)), self.subject.sides, self._server, template)
@@ -290,8 +330,8 @@ class Scratch:
             with closing(open_local(self._template.local, readonly=True)) as reading:
                 shapes["local"] = reflect_sqlite(reading)
         if self._template.remote is not None:
-            with closing(open_remote(self._template.remote)) as connection:
-                shapes["remote"] = reflect_postgres(connection, all_schemas(connection))
+            session = self._template.session
+            shapes["remote"] = reflect_postgres(session, all_schemas(session))
         return shapes
 
 

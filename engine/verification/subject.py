@@ -42,7 +42,7 @@ class Subject:
         if place is None:
             raise DefinitionError("T145", migration=id)
         migration = _limited(ordered[place])
-        works = {side: work for side in SIDES if (work := work_of(migration, side)) is not None}
+        works = works_of(migration)
         needed = {*works, *also}
         return cls(migration=migration, earlier=tuple(_only(ordered[:place], needed)), works=works)
 
@@ -68,6 +68,11 @@ class Subject:
             return True
         groups = [unit for unit in self.works[side].script.units if unit.kind == "group"]
         return all(unit.down is not None for unit in groups)
+
+
+def works_of(migration: Migration) -> dict[SideName, SideWork]:
+    """What it does on each side that it changes. Raises what compiling it raises."""
+    return {side: work for side in SIDES if (work := work_of(migration, side)) is not None}
 
 
 def _limited(migration: Migration) -> Migration:

@@ -22,10 +22,9 @@ from sqlglot import expressions
 from ...events.errors import Blocked, TwinstepError
 from ...events.types import Json
 from ...migrations.definition import Query, SideName
-from ...migrations.functions import load_what_they_use
-from ...migrations.work import Order
 from ...stores.local_connection import open_local, roll_back
 from ...stores.remote_connection import open_remote
+from .applying import RUN, apply_to_both, order_for
 from .looks import Look, Value
 from .losses import Same, differences, losses, never_the_same
 from .own import Invariant, Own
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     from ...stores.remote_connection import Remote
 
-RUN: Final = "trial"
 DIALECTS: Final[Mapping[SideName, str]] = {"local": "sqlite", "remote": "postgres"}
 
 
@@ -81,32 +79,16 @@ class Trial:
 
     # The change
 
-    def _order(self, side: SideName) -> Order:
-        return Order(work=self.subject.works[side], run=RUN, pair=RUN, log=RUN)
-
     def _up(self, databases: Databases) -> Mapping[str, Json] | None:
-        """Both sides, the local one first; the backup of the local side."""
-        backup = None
-        with ExitStack() as opened:
-            targets = {side: opened.enter_context(databases.target(side)) for side in self.subject.works}
-            for side, target in targets.items():
-                try:
-                    target.validate(self.subject.works[side], back=False)
-                except Blocked as error:
-                    raise NotForThis(f"{error.code} {error.condition}") from error
-            for side, target in targets.items():
-                load_what_they_use(self.subject.works[side])
-                with self._applies(side):
-                    target.hold()
-                    if side == "local":
-                        target.look(self.subject.works[side], content=True)
-                        backup = target.back_up(self._order(side))
-                    target.apply(self._order(side))
-                    target.release()
-            for side, target in targets.items():
-                with self._applies(side):
-                    target.verify(self.subject.works[side])
-        return backup
+        """Both sides; the backup of the local one."""
+        return apply_to_both(databases.target, self.subject.works, validating=self._begins, applying=self._applies)
+
+    @contextmanager
+    def _begins(self, side: SideName) -> Iterator[None]:
+        try:
+            yield
+        except Blocked as error:
+            raise NotForThis(f"{error.code} {error.condition}") from error
 
     @contextmanager
     def _applies(self, side: SideName) -> Iterator[None]:
@@ -123,7 +105,8 @@ class Trial:
             with databases.target(side) as target:
                 try:
                     target.hold()
-                    target.undo(evolve(self._order(side), undoes=(RUN,), backup=backup if side == "local" else None))
+                    order = order_for(self.subject.works[side])
+                    target.undo(evolve(order, undoes=(RUN,), backup=backup if side == "local" else None))
                 except TwinstepError as error:
                     told = f"{error.code} {error.condition}"
                     raise failed(Property.DOWN_RESTORES, told, side=side, code=error.code) from error
@@ -133,9 +116,8 @@ class Trial:
     def _judge(self, databases: Databases, before: Mapping[SideName, Look], after: Mapping[SideName, Look]) -> None:
         for side, look in after.items():
             if Property.KEEPS_ROWS in self.wanted:
-                with _same_values(databases, side) as same:
-                    told = tuple(losses(before[side], look, declared=self.subject.declared(side), same=same))
-                if told:
+                same = _same_values(databases, side)
+                if told := tuple(losses(before[side], look, declared=self.subject.declared(side), same=same)):
                     raise failed(Property.KEEPS_ROWS, *told, side=side)
             if Property.CONSTRAINTS in self.wanted and (told := tuple(_untrue(before[side], look))):
                 raise failed(Property.CONSTRAINTS, *told, side=side)
@@ -288,21 +270,17 @@ def _lent(databases: Databases, side: SideName) -> Iterator[Connection]:
         yield it
 
 
-@contextmanager
-def _same_values(databases: Databases, side: SideName) -> Iterator[Same]:
+def _same_values(databases: Databases, side: SideName) -> Same:
     """Whether values of two types say the same: PostgreSQL is asked to turn each into the other, and back."""
-    if side == "local" or databases.remote is None:
-        yield never_the_same
-        return
-    with closing(open_remote(databases.remote)) as connection:
-        connection.execute(b"SET TimeZone = 'UTC'")
+    if side == "local":
+        return never_the_same
 
-        def same(type: str, value: Value, new_type: str, new_value: Value) -> bool:
-            if type == new_type or not isinstance(value, tuple) or not isinstance(new_value, tuple):
-                return False
-            return _turns_into(connection, type, value[1], new_type, new_value[1])
+    def same(type: str, value: Value, new_type: str, new_value: Value) -> bool:
+        if type == new_type or not isinstance(value, tuple) or not isinstance(new_value, tuple):
+            return False
+        return _turns_into(databases.session, type, value[1], new_type, new_value[1])
 
-        yield same
+    return same
 
 
 def _turns_into(connection: Remote, type: str, value: Any, new_type: str, new_value: Any) -> bool:
@@ -310,6 +288,7 @@ def _turns_into(connection: Remote, type: str, value: Any, new_type: str, new_va
     back = f"%(new)s::text::{new_type}::{type} = %(old)s::text::{type}"
     try:
         with connection.transaction(force_rollback=True):
+            connection.execute(b"SET LOCAL TimeZone = 'UTC'")
             row = connection.execute(f"SELECT {there} AND {back}".encode(), {"old": value, "new": new_value}).fetchone()
     except psycopg.Error:
         return False

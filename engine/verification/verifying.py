@@ -170,7 +170,8 @@ class Verifier:
         also = [side for each in own.invariants for side in each.sides]
         subject = Subject.of(self._migrations, name, also=also)
         server = self._server(chosen.server) if "remote" in subject.sides and chosen.server is not None else None
-        before = self._schemas.before(subject, server, chosen.schemas_before)
+        logged = any(each in chosen.properties for each in OF_WHOLE_RUNS)
+        before = self._schemas.before(subject, server, chosen.schemas_before, logged=logged)
         scratch = Scratch(subject, self._scratch / str(next(self._numbers)), server, before)
         verifying = _Verifying(subject, own, scratch, chosen, began)
         verifying.run()
