@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from sqlalchemy import Connection, text
 from twinstep import Expectation, LocalOptions, Migration, Query, Side
 from twinstep.engine.cli.proving import PROPERTIES
 from twinstep.engine.verification import Property, PropertyResult, Verification, invariant, verify_migration
-from twinstep.engine.verification.properties import OF_THE_CHANGE
+from twinstep.engine.verification.properties import OF_THE_CHANGE, OF_WHOLE_RUNS
 from twinstep.events.errors import ConfigurationError, DefinitionError
 from twinstep.migrations.definition import Step
 
@@ -307,6 +308,16 @@ def test_an_earlier_one_that_fails() -> None:
     assert "no such table: missing" in str(caught.value)
 
 
+def test_a_schema_before_takes_the_place_of_the_earlier_migrations() -> None:
+    """Also where they fail, or make something else: nothing of them is run."""
+    broken = Migration(id="0001_broken", local=Side(up="CREATE TABLE notes (id INTEGER PRIMARY KEY); SELECT * FROM missing"))
+    change = Migration(id="0002_change", local=Side(up="UPDATE notes SET title = lower(title)"))
+    given = {"local": "CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT NOT NULL)"}
+    verification = verify_migration([broken, change], schemas_before=given, examples=20, large_rows=0)
+    assert {str(each.property) for each in verification.failures} == {"applies", "keeps-rows"}
+    assert all(each.examples for each in verification.results if each.property in OF_WHOLE_RUNS)
+
+
 def test_a_schema_before_that_cannot_be_made() -> None:
     with pytest.raises(DefinitionError) as caught:
         verify_migration([Migration(id="2_x", local=Side(up="SELECT 1"))], schemas_before={"local": "CREATE TABLE ("})
@@ -422,6 +433,17 @@ def test_wrong_words(project: Project, words: tuple[str, ...], code: int, said: 
     answer = project.run(*words)
     assert answer.code == code
     assert said in answer.err
+
+
+def test_the_command_to_run_it_again_has_what_was_given(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+    schema = "CREATE TABLE people (id INTEGER PRIMARY KEY, mail TEXT NOT NULL)"
+    (project.folder / "the schema.sql").write_text(schema, encoding="utf-8")
+    given = ("--migrations", "migrations", "--before-local", "the schema.sql", "--enforced")
+    answer = project.run("test", *given, "--property", "applies", "--seed", "1", "--examples", "30")
+    (again,) = [line.strip() for line in answer.out.splitlines() if line.startswith("  twinstep test")]
+    assert shlex.split(again)[2:] == ["0002_small", *given, "--property", "applies", "--seed", "1", "--examples", "30"]
+    assert project.run(*shlex.split(again)[1:]).out.splitlines()[:-1] == answer.out.splitlines()[:-1]
 
 
 def test_no_migration_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from .configuration import Configuration, configure
-from .trouble import error_json, show_error, without_passwords
+from .trouble import error_json, show_error, shown_address
 
 if TYPE_CHECKING:
     from ...events.types import Json, Recorded
@@ -76,10 +76,8 @@ class Invocation:
     @property
     def remote_address(self) -> str:
         """The remote as it may be shown; empty where there is none."""
-        from ...stores.remote_connection import shown
-
         remote = self.configuration.remote
-        return "" if remote is None else without_passwords(shown(remote))
+        return "" if remote is None else shown_address(remote)
 
     def log(self) -> EventStore:
         """The log itself, read-only: neither database and no migration is needed to read it."""

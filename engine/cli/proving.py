@@ -18,7 +18,7 @@ import click
 from .progress import following
 from .proving_view import show_verifications, verifications_json
 from .teaching import Lesson, TaughtCommand
-from .trouble import BLOCKED, DONE, FAILED, INTERRUPTED, USAGE
+from .trouble import BLOCKED, DONE, FAILED, INTERRUPTED, USAGE, shown_address
 
 if TYPE_CHECKING:
     from ...migrations.definition import SideName
@@ -40,6 +40,7 @@ PROPERTIES: Final = (
     "crash",
     "refusal",
 )
+FILES: Final = ("--before-local", "--before-remote", "--new-local", "--new-remote")
 _TIME: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>s|min)?")
 
 
@@ -77,8 +78,28 @@ def run_test(invocation: Invocation, migration: str | None, **options: Any) -> i
         effect = "Nothing but scratch databases was touched, and they are gone."
         invocation.refuse("interrupted", error_report(TwinstepError("T158", effect=effect, next_step="Run it again.")))
         return INTERRUPTED
-    invocation.answer(lambda: verifications_json(found), lambda screen: show_verifications(found, screen))
+    given = _given(invocation, options)
+    invocation.answer(lambda: verifications_json(found), lambda screen: show_verifications(found, screen, given=given))
     return max(each.exit_code for each in found)
+
+
+def _given(invocation: Invocation, options: Mapping[str, Any]) -> list[str]:
+    """The words that decide what is drawn and tried, as they were given."""
+    words: list[str] = []
+    if "migrations" in invocation.flags:
+        words += ["--migrations", invocation.flags["migrations"]]
+    for name in FILES:
+        if options[_named(name)] is not None:
+            words += [name, str(options[_named(name)])]
+    if options["enforced"]:
+        words.append("--enforced")
+    if options["server"] is not None:
+        words += ["--server", shown_address(options["server"])]
+    return words
+
+
+def _named(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
 
 
 def _server(given: str | None, opened: ExitStack) -> str:

@@ -5,6 +5,7 @@ Pure. Read next: `../verification/outcome.py` (what is shown).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 TOLD: Final = 8
 
 
-def show_verifications(found: Sequence[Verification], screen: Screen) -> None:
-    """One after the other; the failures of each below its table."""
+def show_verifications(found: Sequence[Verification], screen: Screen, *, given: Sequence[str] = ()) -> None:
+    """One after the other; the failures of each below its table. `given` are the words of the command that it takes to see
+    the same again, beside the migration, the property and the seed."""
     for number, each in enumerate(found):
         if number:
             screen.line()
-        show_verification(each, screen)
+        show_verification(each, screen, given=given)
 
 
-def show_verification(found: Verification, screen: Screen) -> None:
+def show_verification(found: Verification, screen: Screen, *, given: Sequence[str] = ()) -> None:
     """The table, the failures, and one line of what it comes to."""
     screen.line(f"{found.migration}, on databases drawn from seed {found.seed}", HEADING)
     rows = [
@@ -36,7 +38,7 @@ def show_verification(found: Verification, screen: Screen) -> None:
     screen.table(("property", "verdict", "databases", "what it says"), rows, right={2}, indent="  ")
     for each in found.failures:
         screen.line()
-        show_failure(found, each, screen)
+        show_failure(found, each, screen, given=given)
     for finding in found.findings:
         screen.paragraph(finding, first="  finding: ")
     screen.line()
@@ -45,7 +47,7 @@ def show_verification(found: Verification, screen: Screen) -> None:
     screen.line(f"{found.migration}: {words}; {total}", GOOD if found.ok else BAD)
 
 
-def show_failure(found: Verification, result: PropertyResult, screen: Screen) -> None:
+def show_failure(found: Verification, result: PropertyResult, screen: Screen, *, given: Sequence[str] = ()) -> None:
     """What was found, on which rows, and how to see it again."""
     fault = result.counterexample
     assert fault is not None
@@ -61,13 +63,16 @@ def show_failure(found: Verification, result: PropertyResult, screen: Screen) ->
         for line in text.splitlines():
             screen.line(f"  {line}")
     screen.line("Run it again:", HEADING)
-    screen.line(f"  twinstep test {found.migration} --property {result.property} --seed {found.seed}{_as_many(found)}")
+    screen.line(f"  {_again(found, result, given)}")
 
 
-def _as_many(found: Verification) -> str:
+def _again(found: Verification, result: PropertyResult, given: Sequence[str]) -> str:
     from ..verification.verifying import EXAMPLES
 
-    return f" --examples {found.asked}" if found.asked != EXAMPLES else ""
+    words = ["twinstep", "test", found.migration, *given, "--property", str(result.property), "--seed", str(found.seed)]
+    if found.asked != EXAMPLES:
+        words += ["--examples", str(found.asked)]
+    return shlex.join(words)
 
 
 def _rows(fault: Counterexample) -> str:

@@ -45,6 +45,13 @@ def without_passwords(text: str) -> str:
     return _IN_WORDS.sub(r"\1***", _IN_URL.sub(r"\1:***@", text))
 
 
+def shown_address(url: str) -> str:
+    """The address of a remote as it may be shown."""
+    from ...stores.remote_connection import shown
+
+    return without_passwords(shown(url))
+
+
 def error_json(error: ErrorReport) -> dict[str, str]:
     """As it lies in the command's JSON."""
     return {

@@ -140,9 +140,17 @@ class PropertyItem(pytest.Item):
         result = found.result(Property(self.name))
         assert result is not None
         if result.verdict == "fails":
-            raise DoesNotHold(found, result)
+            raise DoesNotHold(found, result, self.given())
         if result.verdict == "not tried":
             pytest.skip(result.reason)
+
+    def given(self) -> list[str]:
+        """What `twinstep test` takes to try the same."""
+        from ..cli.trouble import shown_address
+
+        server = self.config.getoption("twinstep_server")
+        words = ["--migrations", str(self.config.getoption("twinstep"))]
+        return words if server is None else [*words, "--server", shown_address(server)]
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What `twinstep test` prints."""
@@ -161,12 +169,12 @@ class PropertyItem(pytest.Item):
 class DoesNotHold(Exception):
     """A property does not hold; its text is what a person needs to see why."""
 
-    def __init__(self, found: Verification, result: PropertyResult) -> None:
+    def __init__(self, found: Verification, result: PropertyResult, given: Sequence[str]) -> None:
         from ..cli.proving_view import show_failure
         from ..cli.screen import Screen
 
         text = io.StringIO()
-        show_failure(found, result, Screen(text, terminal=False))
+        show_failure(found, result, Screen(text, terminal=False), given=given)
         super().__init__(text.getvalue())
 
 

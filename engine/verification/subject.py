@@ -5,7 +5,7 @@ No I/O here. Read next: `scratch.py` (the databases), `properties.py` (what must
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
@@ -30,9 +30,13 @@ class Subject:
     migration: Migration
     earlier: tuple[Migration, ...]
     works: Mapping[SideName, SideWork]
+    given: frozenset[SideName] = frozenset()
+    """Sides whose schema before it is made otherwise than by the earlier ones."""
 
     @classmethod
-    def of(cls, migrations: Sequence[Migration], id: str, *, also: Sequence[SideName] = ()) -> Subject:
+    def of(
+        cls, migrations: Sequence[Migration], id: str, *, also: Sequence[SideName] = (), given: Collection[SideName] = ()
+    ) -> Subject:
         """The migration of that id; `also` are sides to be there although it does not touch them.
 
         Raises DefinitionError: T145 for an unknown id, and what compiling it raises.
@@ -44,7 +48,8 @@ class Subject:
         migration = _limited(ordered[place])
         works = works_of(migration)
         needed = {*works, *also}
-        return cls(migration=migration, earlier=tuple(_only(ordered[:place], needed)), works=works)
+        earlier = tuple(_only(ordered[:place], needed.difference(given)))
+        return cls(migration=migration, earlier=earlier, works=works, given=frozenset(needed.intersection(given)))
 
     @property
     def id(self) -> str:
@@ -54,7 +59,7 @@ class Subject:
     @property
     def sides(self) -> tuple[SideName, ...]:
         """The databases that it takes."""
-        touched = {*self.works, *(side for each in self.earlier for side in SIDES if each.side(side) is not None)}
+        touched = {*self.works, *self.given, *(side for each in self.earlier for side in SIDES if each.side(side) is not None)}
         return tuple(side for side in SIDES if side in touched)
 
     def declared(self, side: SideName) -> Declared:

@@ -168,7 +168,7 @@ class Verifier:
         own = read_own(self._folder, name) if self._folder is not None else Own()
         own = own.and_of(Own(invariants=tuple(invariants), columns=columns or {}))
         also = [side for each in own.invariants for side in each.sides]
-        subject = Subject.of(self._migrations, name, also=also)
+        subject = Subject.of(self._migrations, name, also=also, given=[*chosen.schemas_before])
         server = self._server(chosen.server) if "remote" in subject.sides and chosen.server is not None else None
         logged = any(each in chosen.properties for each in OF_WHOLE_RUNS)
         before = self._schemas.before(subject, server, chosen.schemas_before, logged=logged)
