@@ -242,7 +242,7 @@ def test_it_begins_on_none_of_the_databases() -> None:
     assert {each.verdict for each in found.results} == {"not tried"}
     result = found.result(Property.APPLIES)
     assert result is not None
-    assert "it begins on none of the databases: T201" in result.reason
+    assert "it is applied to none of the databases: T201" in result.reason
 
 
 def test_a_migration_that_does_not_do_the_same_twice_is_told_so() -> None:
@@ -262,6 +262,41 @@ def test_one_that_hangs_is_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> No
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) UPDATE notes SET title = (SELECT max(i) FROM n)"
     found = verified(endless, properties=(Property.APPLIES,), examples=10)
     assert "T269" in told(found, Property.APPLIES)
+
+
+def test_one_that_hangs_everywhere_is_given_up_after_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("twinstep.engine.verification.subject.TRIAL_SECONDS", 0.4)
+    monkeypatch.setattr("twinstep.engine.verification.verifying.LONG_SECONDS", 0.2)
+    monkeypatch.setattr("twinstep.engine.verification.verifying.TRIAL_SECONDS", 0.4)
+    monkeypatch.setattr("twinstep.engine.verification.verifying.SHRINK_SECONDS", 1.0)
+    endless = (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) INSERT INTO notes SELECT i, 1, '' FROM n WHERE i < 0"
+    )
+    began = time.monotonic()
+    found = verified(endless, properties=tuple(Property))
+    assert time.monotonic() - began < 30  # not fifty times, for each of the properties
+    assert [str(each.property) for each in found.failures] == ["applies"]
+    others = [each for each in found.results if each.verdict == "not tried" and "T269" in each.reason]
+    assert {each.property for each in others} >= {Property.KEEPS_ROWS, Property.DOWN_RESTORES, *OF_WHOLE_RUNS}
+
+
+def test_tables_in_which_no_row_was_tried_are_told() -> None:
+    """What holds of no rows at all is not known to hold."""
+    impossible = Migration(
+        id="0001_before",
+        local=Side(
+            up="CREATE TABLE notes (id INTEGER PRIMARY KEY);"
+            "CREATE TABLE odd (id INTEGER PRIMARY KEY, a INTEGER NOT NULL CHECK (a > 5 AND a < 3));"
+            "CREATE TABLE strange (id INTEGER PRIMARY KEY, a TEXT NOT NULL CHECK (hex(a) || hex(id) = 'nothing is so'))"
+        ),
+    )
+    change = Migration(id="0002_change", local=Side(up="ALTER TABLE odd ADD COLUMN b"))
+    found = verify_migration([impossible, change], examples=20, large_rows=0, properties=OF_THE_CHANGE)
+    assert found.ok
+    assert found.untried == ("odd", "strange")
+    assert verified("SELECT 1").untried == ()
 
 
 def test_no_further_database_is_begun_when_the_time_is_over() -> None:

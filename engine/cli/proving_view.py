@@ -41,10 +41,20 @@ def show_verification(found: Verification, screen: Screen, *, given: Sequence[st
         show_failure(found, each, screen, given=given)
     for finding in found.findings:
         screen.paragraph(finding, first="  finding: ")
+    if found.untried:
+        screen.paragraph(untried(found), first="  finding: ")
     screen.line()
     words = "holds" if found.ok else f"{counted(len(found.failures), 'property', 'properties')} failed"
     total = f"{counted(found.examples, 'database')} in {seconds(found.seconds)}"
     screen.line(f"{found.migration}: {words}; {total}", GOOD if found.ok else BAD)
+
+
+def untried(found: Verification) -> str:
+    """What is not known, and how it can be."""
+    return (
+        f"not a single row was tried in {', '.join(found.untried)}: the schema admits none of those that were drawn. What "
+        "becomes of such rows is not known. Give the columns values that fit, in verification.py"
+    )
 
 
 def show_failure(found: Verification, result: PropertyResult, screen: Screen, *, given: Sequence[str] = ()) -> None:
@@ -94,6 +104,7 @@ def _verification_json(found: Verification) -> dict[str, Json]:
         "seconds": round(found.seconds, 3),
         "properties": [_result_json(each) for each in found.results],
         "findings": list(found.findings),
+        "untried": list(found.untried),
     }
 
 

@@ -45,7 +45,8 @@ class PropertyResult:
 @frozen(kw_only=True)
 class Verification:
     """One migration, verified on `examples` databases; `asked` for were so many, besides whole runs. `seconds` is the time of
-    it all; `findings` are worth knowing, and no failure."""
+    it all; `findings` are worth knowing, and no failure. In the tables that are `untried` no row was admitted of those that
+    were drawn, so that nothing is known of theirs."""
 
     migration: str
     seed: int
@@ -54,6 +55,7 @@ class Verification:
     seconds: float
     results: tuple[PropertyResult, ...] = ()
     findings: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -87,6 +87,7 @@ class OneMigration(pytest.Collector):
     """One migration of the folder. Its properties are verified together, by the first of them that is run."""
 
     _found: Verification | TwinstepError | None = None
+    _warned = False
 
     def collect(self) -> list[PropertyItem]:
         """Its properties."""
@@ -108,6 +109,14 @@ class OneMigration(pytest.Collector):
         if isinstance(self._found, TwinstepError):
             raise self._found
         return self._found
+
+    def warn_of(self, found: Verification) -> None:
+        """Say once what no row was tried of; it fails nothing."""
+        from ..cli.proving_view import untried
+
+        if not self._warned:
+            self.warn(pytest.PytestWarning(f"{self.name}: {untried(found)}"))
+        self._warned = True
 
     def _verify(self, items: Sequence[pytest.Item]) -> Verification:
         from hypothesis import settings
@@ -137,6 +146,8 @@ class PropertyItem(pytest.Item):
 
         assert isinstance(self.parent, OneMigration)
         found = self.parent.verified(self)
+        if found.untried:
+            self.parent.warn_of(found)
         result = found.result(Property(self.name))
         assert result is not None
         if result.verdict == "fails":

@@ -35,7 +35,7 @@ from .properties import OF_THE_CHANGE, OF_WHOLE_RUNS, Failed, Property, failed
 from .rows import contents
 from .scratch import Databases, Schemas, Scratch, ScratchServer
 from .shape import SEQUENCES, Content
-from .subject import Subject
+from .subject import TRIAL_SECONDS, Subject
 from .trial import NotForThis, Trial
 from .whole_runs import WholeRuns
 
@@ -57,6 +57,9 @@ LARGE: Final = 2_000
 ROOM_BYTES: Final = 1 << 30
 # So many databases on which it does not begin, and none on which it does: there will be none.
 REFUSALS: Final = 50
+# One that hangs is given up: it takes so long on each database, and is refused there.
+LONG_SECONDS: Final = TRIAL_SECONDS / 2
+MOST_SAID: Final = 140
 ANYWHERE: Final = st.integers(0, 2**16)
 SHRINK_SECONDS: Final = 20.0
 SHARE_OF_THE_CHANGE: Final = 0.6
@@ -183,6 +186,7 @@ class Verifier:
             seconds=time.monotonic() - began,
             results=tuple(verifying.results[each] for each in chosen.properties),
             findings=tuple(verifying.findings),
+            untried=verifying.untried(),
         )
 
     def close(self) -> None:
@@ -218,6 +222,7 @@ class _Verifying:
     _done: int = field(default=0, init=False)
     _refusals: list[str] = field(factory=list, init=False)
     _largest: Contents = field(factory=dict, init=False)
+    _with_rows: set[tuple[SideName, str]] = field(factory=set, init=False)
     _found: dict[Property, tuple[tuple[int, int], Failed, Contents]] = field(factory=dict, init=False)
 
     def run(self) -> None:
@@ -300,7 +305,7 @@ class _Verifying:
         reason = ""
         if not tried:
             said = sorted(set(self._refusals))
-            reason = f"it begins on none of the databases: {said[0]}" if said else "the time was over"
+            reason = f"it is applied to none of the databases: {_short(said[0])}" if said else "the time was over"
         for property in wanted:
             verdict: Verdict = "not tried" if reason else "holds"
             self.results[property] = PropertyResult(
@@ -313,16 +318,20 @@ class _Verifying:
         """What fails on the smallest database that Hypothesis comes to; None where nothing fails on any of them."""
         try_it = trial(frozenset(wanted))
         failing_since: float | None = None
+        waited = 0.0
 
         def try_one(drawn: Contents, at: int) -> None:
-            nonlocal failing_since, try_it
+            nonlocal failing_since, try_it, waited
             if self._is_over() or (failing_since is not None and time.monotonic() - failing_since > SHRINK_SECONDS):
                 raise _TimeIsOver
+            began = time.monotonic()
             try:
                 try_it(drawn, at)
             except NotForThis as unfit:
                 self._refusals.append(str(unfit))
-                if not self._done and len(self._refusals) >= REFUSALS:
+                if (taken := time.monotonic() - began) >= LONG_SECONDS:
+                    waited += taken
+                if waited >= TRIAL_SECONDS or (not self._done and len(self._refusals) >= REFUSALS):
                     raise _TimeIsOver from unfit
                 hypothesis.reject()
             except Failed as fault:
@@ -464,8 +473,19 @@ class _Verifying:
     @contextmanager
     def _filled(self, drawn: Contents) -> Iterator[Databases]:
         with self.scratch.empty() as databases:
-            databases.fill(self.scratch.shapes, drawn)
+            admitted = databases.fill(self.scratch.shapes, drawn)
+            self._with_rows |= {(side, table) for side, content in admitted.items() for table, rows in content.items() if rows}
             yield databases
+
+    def untried(self) -> tuple[str, ...]:
+        """The tables in which no drawn row was ever admitted: nothing is known of what becomes of theirs."""
+        if not self.tried or not self.settings.max_rows:
+            return ()
+        shapes = self.scratch.shapes
+        missing = [
+            (side, table.name) for side in shapes for table in shapes[side].tables if (side, table.name) not in self._with_rows
+        ]
+        return tuple(name if len(shapes) == 1 else f"{side}.{name}" for side, name in missing)
 
     def _new_schemas(self) -> dict[SideName, Look]:
         """What a new installation gets: the texts that were given, else what the migrations make of nothing."""
@@ -476,6 +496,10 @@ class _Verifying:
         with self.scratch.empty() as databases, suppress(NotForThis):
             looks = Trial(subject=self.subject, wanted=()).run(databases)
         return {**looks, **self.scratch.made_by(given)}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 3]}..."
 
 
 def _rows(drawn: Contents) -> int:
