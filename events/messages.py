@@ -43,7 +43,8 @@ MESSAGES: dict[str, Message] = {
     ),
     "T105": Message(
         condition="The migration {migration} is empty: neither side has anything to apply.",
-        next_step="Write SQL into local.up.sql or remote.up.sql in its folder (comments alone do nothing), or a migration.py.",
+        next_step="Write SQL into local.up.sql or remote.up.sql in its folder (comments alone do nothing), or a function "
+        "local_up or remote_up into its migration.py.",
     ),
     "T106": Message(
         condition="{path} does not say what it must: {problem}.",
