@@ -30,11 +30,13 @@ def _tuple(values: Iterable[object]) -> tuple[object, ...]:
 
 @frozen(kw_only=True)
 class Pool:
-    """`common` values come often, simplest first; `odd` ones rarely, and `free` ones more rarely still."""
+    """`common` values come often, simplest first; `odd` ones rarely, and `free` ones more rarely still. Of the `hints`, which
+    matter to what is tried, is about every third."""
 
     common: tuple[object, ...] = field(converter=_tuple)
     odd: tuple[object, ...] = field(default=(), converter=_tuple)
     free: SearchStrategy[object] | None = None
+    hints: tuple[object, ...] = field(default=(), converter=_tuple)
 
     def only(self, keep: Callable[[object], bool]) -> Pool:
         """Without the values that are not kept, and without free ones."""
@@ -47,6 +49,7 @@ class Pool:
         often = max(1, 8 * len(self.odd) // max(1, len(self.common)))
         usual = [*self.common] * often
         picks = usual + list(self.odd) + [Pick.FREE] * (max(1, len(usual) // 12) if self.free is not None else 0)
+        picks += [*self.hints] * (max(1, len(picks) // (2 * len(self.hints))) if self.hints else 0)
         size = len(picks) or 1
         nulls = [None] * max(1, size // 6) if null else []
         defaults = [Pick.LEFT_OUT] * max(1, size // 4) if left_out else []

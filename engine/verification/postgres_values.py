@@ -94,12 +94,12 @@ def _numeric(column: ColumnShape, narrowing: Narrowing, *, known: bool) -> Pool:
         return Pool(common=())
     whole = whole_numbers(low, high, [int(number / step) for number in (0, 1, 2, -1, 3, 7, 10, 255) if abs(number) <= highest])
     between = [low + 1, low + (high - low) // 3, high] if high - low > 2 else []
-    common = [_decimal(number * step) for number in dict.fromkeys([*map(_int, whole.common), *between])]
-    odd = [_decimal(number * step) for number in map(_int, whole.odd)]
+    common = [plain_decimal(number * step) for number in dict.fromkeys([*map(_int, whole.common), *between])]
+    odd = [plain_decimal(number * step) for number in map(_int, whole.odd)]
     if narrowing == ANYTHING and column.precision is None:
         odd += ["0.1", "-0.000000000000000000000000000001", "12345678901234567890.123456789", "1" + "0" * 40]
         odd += [] if known else ["NaN", "1.0", "1e3", "00", "0.10"]
-    return Pool(common=common, odd=odd, free=st.integers(low, high).map(lambda number: _decimal(number * step)))
+    return Pool(common=common, odd=odd, free=st.integers(low, high).map(lambda number: plain_decimal(number * step)))
 
 
 def _steps(narrowing: Narrowing, step: Decimal, highest: Decimal) -> tuple[Decimal, Decimal]:
@@ -119,10 +119,10 @@ def _int(value: object) -> int:
     return value
 
 
-def _decimal(number: Decimal) -> str:
+def plain_decimal(number: Decimal) -> str:
     """As the server writes it, without zeros at the end.
 
-    >>> _decimal(Decimal("1.50")), _decimal(Decimal("1E+3"))
+    >>> plain_decimal(Decimal("1.50")), plain_decimal(Decimal("1E+3"))
     ('1.5', '1000')
     """
     written = format(number, "f")
@@ -134,7 +134,9 @@ def _real(column: ColumnShape, narrowing: Narrowing, *, known: bool) -> Pool:
     edges = [limit for limit in (narrowing.minimum, narrowing.maximum) if limit is not None]
     near = [Decimal(edge) + step for edge in edges for step in (0, 1, -1)] + ([sum(map(Decimal, edges)) / 2] if edges else [])
     common = [
-        text for text in dict.fromkeys([*_REALS, *map(_decimal, map(Decimal, near))]) if narrowing.allows(_rounded(text, width))
+        text
+        for text in dict.fromkeys([*_REALS, *map(plain_decimal, map(Decimal, near))])
+        if narrowing.allows(_rounded(text, width))
     ]
     if edges:
         return Pool(common=common)

@@ -23,6 +23,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from ...events.errors import ConfigurationError
 from .checks import ANYTHING, Narrowing, narrowings, of_partitions
 from .distinct import Distinct
+from .mentioned import NOTHING, Mentioned, hints_for
 from .pools import Pick
 from .shape import SEQUENCES, Content, KeyShape, Shape, TableShape
 from .standing import references, standing
@@ -48,16 +49,24 @@ _SAME: Final = st.integers(0, 7)
 # Columns that may be NULL or left out are drawn in groups, most of which are not: half the choices of a row, in drawing and in
 # shrinking.
 _GROUP: Final = 4
+# In one row of four all that the migration speaks of comes together: conditions may ask for several values at once.
+_SPOKEN: Final = st.sampled_from([False, False, False, True])
 _DRAWN: Final = st.sampled_from([False, False, False, True, True])
 
 
 def contents(
-    shape: Shape, *, columns: Mapping[str, SearchStrategy[object]] = _NOTHING, max_rows: int = 6, dangling: bool = False
+    shape: Shape,
+    *,
+    columns: Mapping[str, SearchStrategy[object]] = _NOTHING,
+    max_rows: int = 6,
+    dangling: bool = False,
+    mentioned: Mentioned = NOTHING,
 ) -> SearchStrategy[Content]:
     """Databases of the shape with up to `max_rows` rows a table, fewer where the schema has very many columns.
 
     A strategy in `columns`, under "table.column", gives that column's values, which are used as they are. With `dangling`,
-    some references lead to nothing, by keys that are not enforced; on SQLite by any. Tables without rows are left out.
+    some references lead to nothing, by keys that are not enforced; on SQLite by any. Values that are `mentioned` come more
+    often than others. Tables without rows are left out.
 
     Raises ConfigurationError at once: T373 for a column that needs a value of a type of which none is known, T374 for a
     name in `columns` that the shape does not have.
@@ -66,7 +75,7 @@ def contents(
     for name in columns:
         if name not in known:
             raise ConfigurationError("T374", column=name, known=_told(shape, name))
-    plans = _plans(shape, columns, dangling=dangling)
+    plans = _plans(shape, columns, dangling=dangling, mentioned=mentioned)
     choices = sum(len(plan.plain) + 3 * len(plan.optional) + len(plan.keys) + 1 for plan in plans)
     most = max(1, min(max_rows, _MOST_CHOICES // max(1, choices))) if max_rows > 0 else 0
     # Small tables more often than large ones, and seldom an empty one, which takes its children with it.
@@ -107,19 +116,20 @@ class _Plan:
     """Those that are NULL or left out in most rows."""
     loose: Mapping[str, SearchStrategy[object]]
     """Columns of keys, for when a key gives no value."""
+    spoken: Mapping[str, SearchStrategy[object]]
+    """Columns with values that the migration speaks of, and these."""
     fixed: frozenset[str]
     alike: frozenset[str]
     """Those that take any value of their type, as other columns of it do."""
     keys: tuple[_Key, ...]
 
 
-def _plans(shape: Shape, columns: Mapping[str, SearchStrategy[object]], *, dangling: bool) -> list[_Plan]:
+def _plans(shape: Shape, columns: Mapping[str, SearchStrategy[object]], *, dangling: bool, mentioned: Mentioned) -> list[_Plan]:
     referred = {(key.parent, name) for table in shape.tables for key in table.foreign_keys for name in key.parent_columns}
     plans, before = list[_Plan](), set[str]()
     for table in shape.tables:
-        plans.append(
-            _plan(shape, table, columns, before, {name for parent, name in referred if parent == table.name}, dangling)
-        )
+        known = {name for parent, name in referred if parent == table.name}
+        plans.append(_plan(shape, table, columns, before, known, dangling, mentioned))
         before.add(table.name)
     return plans
 
@@ -131,6 +141,7 @@ def _plan(
     before: set[str],
     referred: set[str],
     dangling: bool,
+    mentioned: Mentioned,
 ) -> _Plan:
     limits = narrowings(table, shape.side)
     in_keys = {name for key in table.foreign_keys for name in key.columns}
@@ -143,13 +154,18 @@ def _plan(
         limit = limits.get(name, ANYTHING)
         # Anything else lies in a default partition, if there is one.
         limited = [limit.and_also(part) for part in parts.get(name, ())]
+        column, is_known = table.by_name[name], name in known
         return st.one_of(
-            *(column_values(shape.side, table, table.by_name[name], each, known=name in known) for each in (limit, *limited))
+            *(column_values(shape.side, table, column, each, known=is_known, mentioned=mentioned) for each in (limit, *limited))
         )
 
     inserted = [column.name for column in table.columns if not column.generated]
     plain = {name: given[name] if name in given else values(name) for name in inserted if name not in in_keys or name in given}
-    optional = [name for name in plain if name not in known | given.keys() and _simplest(table, limits, name) is not None]
+    # What the migration names is what matters to it, and is drawn in every row.
+    meant = {name for name in plain if mentioned.names(name)}
+    optional = [
+        name for name in plain if name not in known | given.keys() | meant and _simplest(table, limits, name) is not None
+    ]
     return _Plan(
         table=table,
         narrowings=limits,
@@ -158,6 +174,12 @@ def _plan(
             {name: plain[name] for name in optional[start : start + _GROUP]} for start in range(0, len(optional), _GROUP)
         ],
         loose={name: _unless_unknown(shape, table, name, limits) for name in inserted if name in in_keys - given.keys()},
+        spoken={
+            name: st.sampled_from(hints.weighed)
+            for name in plain
+            if name not in given
+            if (hints := hints_for(shape.side, table, table.by_name[name], limits.get(name, ANYTHING), mentioned)).all
+        },
         fixed=frozenset(given),
         alike=frozenset(
             name
@@ -273,6 +295,9 @@ class _Rows:
             else:
                 for name in group:
                     plain |= _simplest(self.plan.table, self.plan.narrowings, name) or {}
+        all_at_once = draw(_SPOKEN) if self.plan.spoken else False
+        if all_at_once:
+            plain |= _drawn(draw, self.plan.spoken)
         if self.seen is not None:
             plain = self._alike(draw, plain, self.seen)
         picks = [draw(_PICK) for key in self.plan.keys if not key.waits]

@@ -16,6 +16,7 @@ from ...migrations.sqlite_text import fold, meaning
 from ...migrations.work import SideWork, work_of
 from ..definitions import SIDES
 from .losses import Declared
+from .mentioned import NOTHING, Mentioned, mentioned_by
 
 # What ALTER TABLE ... DROP drops that is no column.
 NOT_COLUMNS = frozenset({"constraint", "default", "not", "identity", "expression"})
@@ -66,6 +67,10 @@ class Subject:
         """What it may change or remove on that side."""
         dropped = _dropped_columns(self.works[side]) if side in self.works else ()
         return Declared.of(self.migration.expect, side, tuple(dropped))
+
+    def mentioned(self, side: SideName) -> Mentioned:
+        """The values that it speaks of there."""
+        return mentioned_by(side, self.works[side].compiled) if side in self.works else NOTHING
 
     def has_down(self, side: SideName) -> bool:
         """Whether it can be taken back on that side: the local database has its backup in any case."""

@@ -13,12 +13,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from ...events.errors import ConfigurationError
 from ...migrations.definition import SideName
 from .checks import ANYTHING, Choice, Narrowing
+from .mentioned import NOTHING, Mentioned, hints_for
 from .pools import BLOBS, ODD_TEXTS, TEXTS, WITH_NUL, Pool, blob_pool, limits, text_pool, whole_numbers
 from .postgres_values import remote_pool
 from .shape import ColumnShape, TableShape
@@ -35,12 +37,18 @@ _NOT_NUMBERS: Final = ("", "x", "007", "1e3", "12345678901234567890", " 1", "A",
 
 
 def column_values(
-    side: SideName, table: TableShape, column: ColumnShape, narrowing: Narrowing = ANYTHING, *, known: bool = False
+    side: SideName,
+    table: TableShape,
+    column: ColumnShape,
+    narrowing: Narrowing = ANYTHING,
+    *,
+    known: bool = False,
+    mentioned: Mentioned = NOTHING,
 ) -> SearchStrategy[object]:
     """Values of one column, Pick.LEFT_OUT where its default may stand; nothing at all where no value is admitted.
 
-    With `known`, the default is no choice: others refer to the value. Raises ConfigurationError (T373) for a type of which
-    no value is known, in a column that needs one.
+    Those that are `mentioned` and that it takes are among them. With `known`, the default is no choice: others refer to the
+    value. Raises ConfigurationError (T373) for a type of which no value is known, in a column that needs one.
     """
     null = column.nullable and not narrowing.not_null
     left_out = column.has_default and not known
@@ -50,7 +58,8 @@ def column_values(
             raise ConfigurationError("T373", table=table.name, column=column.name, type=column.type)
         # A key's column too: rather the default than no rows.
         return Pool(common=()).strategy(null=null, left_out=column.has_default)
-    return pool.strategy(null=null, left_out=left_out)
+    new = [each for each in hints_for(side, table, column, narrowing, mentioned).all if each not in pool.common]
+    return evolve(pool, hints=new).strategy(null=null, left_out=left_out)
 
 
 def _local_pool(table: TableShape, column: ColumnShape, narrowing: Narrowing) -> Pool:

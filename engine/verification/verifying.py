@@ -381,6 +381,7 @@ class _Verifying:
             columns=self.own.of_side(side),
             max_rows=self.settings.max_rows,
             dangling=self.settings.dangling and side == "local",
+            mentioned=self.subject.mentioned(side),
         )
 
     def _unsteady(self, error: BaseException) -> Failed:

@@ -1,0 +1,252 @@
+"""The values that a migration itself speaks of: `WHERE status = 'obsolete'` does nothing to rows that have other ones.
+
+They are read from the literals of its SQL, up and down, and from the constants of its functions, and are given to rows beside
+the values that are drawn for any migration. Which column a literal stands next to is not looked at: each goes to all columns
+that the migration names and that take it. (Fuzzers call this a dictionary; libFuzzer and AFL have it for the same reason.)
+
+Pure: no database. Read next: `values.py` (who gives them to columns), `../../migrations/lexical.py` (where literals begin).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import date, timedelta
+from decimal import Decimal
+from types import CodeType
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from ...migrations.definition import SideName
+from ...migrations.lexical import Dialect, normal_newlines, regions
+from ...migrations.script import CompiledSide
+from ...migrations.sql import Statement
+from .checks import Narrowing
+from .pools import limits
+from .postgres_values import TEXTS_OF_ANY_LENGTH, WIDTHS, plain_decimal
+from .shape import ColumnShape, TableShape
+
+Number: TypeAlias = "int | Decimal"
+
+# More than these are hardly ever met by a row.
+MOST: Final = 24
+LONGEST: Final = 60
+DIALECTS: Final[dict[SideName, Dialect]] = {"local": "sqlite", "remote": "postgres"}
+
+_NUMBER: Final = re.compile(r"(?<![\w.$])(?P<sign>(?<=[=<>(,])\s*-)?(?P<digits>\d{1,18}(?:\.\d{1,9})?)(?![\w.])")
+_WORD: Final = re.compile(r"\w+")
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_QUOTED: Final = re.compile(r"[eE]?'(?P<text>.*)'", re.DOTALL)
+_STATEMENT: Final = re.compile(
+    r"\s*(?:SELECT|WITH|VALUES|INSERT|REPLACE|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP)\s", re.IGNORECASE
+)
+_DOLLARS: Final = re.compile(r"(?P<tag>\$\w*\$)(?P<text>.*)(?P=tag)", re.DOTALL)
+
+
+@frozen(kw_only=True)
+class Mentioned:
+    """Texts and numbers, in the order in which they were met first. `words` are all that may be names, in small letters."""
+
+    texts: tuple[str, ...] = ()
+    numbers: tuple[Number, ...] = ()
+    words: frozenset[str] = frozenset()
+
+    def names(self, column: str) -> bool:
+        """Whether a column of that name may be meant."""
+        return column.casefold() in self.words
+
+
+NOTHING: Final = Mentioned()
+
+
+def mentioned_by(side: SideName, compiled: CompiledSide) -> Mentioned:
+    """What a side's statements and functions speak of."""
+    texts: dict[str, None] = {}
+    numbers: dict[Number, None] = {}
+    words: set[str] = set()
+    for found in _spoken(side, compiled):
+        if isinstance(found, _Words):
+            words |= {word.casefold() for word in _WORD.findall(found.text)}
+        elif isinstance(found, str):
+            texts.update(dict.fromkeys(_as_texts(found)))
+        else:
+            numbers[found] = None
+    return Mentioned(texts=tuple(texts)[:MOST], numbers=tuple(numbers)[:MOST], words=frozenset(words))
+
+
+@frozen
+class _Words:
+    """Text that is no literal, or may be a name in quotes."""
+
+    text: str
+
+
+_Spoken: TypeAlias = "str | Number | _Words"
+
+
+def _spoken(side: SideName, compiled: CompiledSide) -> Iterator[_Spoken]:
+    units = compiled.script.units
+    for step in (*(step for unit in units for step in unit.up), *(step for unit in units for step in unit.down or ())):
+        if isinstance(step, Statement):
+            yield from _of_text(step.text, DIALECTS[side])
+        else:
+            code = getattr(compiled.callables[step.name], "__code__", None)
+            yield from _of_code(code, DIALECTS[side]) if isinstance(code, CodeType) else ()
+
+
+def _of_text(text: str, dialect: Dialect) -> Iterator[_Spoken]:
+    text = normal_newlines(text)
+    for kind, start, end in regions(text, dialect):
+        piece = text[start:end]
+        if kind == "code":
+            yield _Words(piece)
+            yield from (_number(found) for found in _NUMBER.finditer(piece))
+        elif kind == "literal" and (found := _QUOTED.fullmatch(piece)):
+            yield found["text"].replace("''", "'")
+        elif kind == "literal" and (found := _DOLLARS.fullmatch(piece)):
+            yield from _of_text(found["text"], dialect)
+        elif kind == "literal":
+            yield _Words(piece)
+
+
+def _number(found: re.Match[str]) -> Number:
+    digits = found["digits"]
+    number = Decimal(digits) if "." in digits else int(digits)
+    return -number if found["sign"] else number
+
+
+def _of_code(code: CodeType, dialect: Dialect) -> Iterator[_Spoken]:
+    """What a function's code holds, its inner functions included. A constant may be a statement, a value, a name."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _of_code(constant, dialect)
+            continue
+        for each in constant if isinstance(constant, tuple | frozenset) else (constant,):
+            if isinstance(each, str) and _STATEMENT.match(each):
+                yield from _of_text(each, dialect)
+            elif isinstance(each, str):
+                yield each
+                yield _Words(each)
+            elif isinstance(each, int) and not isinstance(each, bool):
+                yield each
+
+
+def _as_texts(literal: str) -> Iterator[str]:
+    """Itself, and for a pattern of LIKE a text that it fits."""
+    if 0 < len(literal) <= LONGEST and "\0" not in literal:
+        yield literal
+        if "%" in literal:
+            yield literal.replace("%", "").replace("_", "a")
+
+
+# What a column takes of it
+
+
+@frozen(kw_only=True)
+class Hints:
+    """Values for a column: those that are its own kind's, the neighbours of whole numbers, and what else it takes."""
+
+    own: tuple[object, ...] = ()
+    near: tuple[object, ...] = ()
+    other: tuple[object, ...] = ()
+
+    @property
+    def all(self) -> tuple[object, ...]:
+        """Each once."""
+        return tuple(dict.fromkeys((*self.own, *self.near, *self.other)))
+
+    @property
+    def weighed(self) -> tuple[object, ...]:
+        """What the migration most likely asks of the column, most of all exactly what it says."""
+        return self.own * 3 + self.near or self.other
+
+
+def hints_for(side: SideName, table: TableShape, column: ColumnShape, narrowing: Narrowing, mentioned: Mentioned) -> Hints:
+    """The values that the column takes; none where the migration does not name it."""
+    if narrowing.choices is not None or not mentioned.names(column.name):
+        return Hints()
+    if side == "local":
+        return _local_hints(table, column, narrowing, mentioned)
+    return _remote_hints(column, narrowing, mentioned)
+
+
+def _local_hints(table: TableShape, column: ColumnShape, narrowing: Narrowing, mentioned: Mentioned) -> Hints:
+    """As SQLite's driver binds them. A column of no STRICT table takes texts and numbers alike."""
+    texts = tuple(_fitting(mentioned.texts, narrowing))
+    if column.kind == "text" and not column.rowid:
+        return Hints(own=texts, other=tuple(_fitting(map(str, mentioned.numbers), narrowing)))
+    if narrowing.min_length is not None or narrowing.max_length is not None:
+        return Hints(other=() if table.strict else texts)
+    low, high = limits(narrowing, -(2**63), 2**62 if table.autoincrement else 2**63 - 1)
+    numbers = [each for each in mentioned.numbers if low <= each <= high and narrowing.allows(each)]
+    whole = [each for each in numbers if isinstance(each, int)]
+    near = tuple(each for each in _near(whole) if low <= each <= high and narrowing.allows(each))
+    is_limited = column.rowid or narrowing.minimum is not None or narrowing.maximum is not None
+    other = () if is_limited or (table.strict and column.kind != "any") else texts
+    if table.strict and column.kind == "blob":
+        return Hints()
+    if column.kind in ("real", "numeric") and not column.rowid:
+        return Hints(
+            own=tuple(float(each) if column.kind == "real" else _plain(each) for each in numbers), near=near, other=other
+        )
+    return Hints(own=tuple(whole), near=near, other=other)
+
+
+def _plain(number: Number) -> object:
+    return number if isinstance(number, int) else float(number)
+
+
+def _remote_hints(column: ColumnShape, narrowing: Narrowing, mentioned: Mentioned) -> Hints:
+    """As the server reads them."""
+    own: Iterable[str] = ()
+    near: Iterable[str] = ()
+    if column.kind in TEXTS_OF_ANY_LENGTH:
+        digits = _fitting(map(str, mentioned.numbers), narrowing, limit=column.limit)
+        return Hints(own=tuple(_fitting(mentioned.texts, narrowing, limit=column.limit)), other=tuple(digits))
+    if column.kind in WIDTHS:
+        low, high = WIDTHS[column.kind]
+        low, high = limits(narrowing, low, high // 2 if column.sequence else high)
+        whole = [each for each in mentioned.numbers if isinstance(each, int)]
+        own = (str(each) for each in whole if low <= each <= high)
+        near = (str(each) for each in _near(whole) if low <= each <= high)
+    elif column.kind in ("numeric", "float4", "float8"):
+        fitting = (each for each in mentioned.numbers if narrowing.allows(each) and _has_room(column, each))
+        own = (plain_decimal(Decimal(each)) for each in fitting)
+    elif column.kind in ("date", "timestamp", "timestamptz"):
+        rest = {"date": "", "timestamp": " 00:00:00", "timestamptz": " 00:00:00+00"}[column.kind]
+        days = [day for text in mentioned.texts for day in _DAY.findall(text)]
+        own = (f"{day}{rest}" for each in days for day in _days(each, (0,)))
+        near = (f"{day}{rest}" for each in days for day in _days(each, (-1, 1)))
+    elif column.kind == "uuid":
+        own = filter(_UUID.fullmatch, mentioned.texts)
+    return Hints(own=tuple(own), near=tuple(near))
+
+
+def _near(numbers: Iterable[int]) -> Iterator[int]:
+    return (number + step for number in numbers for step in (1, -1))
+
+
+def _fitting(texts: Iterable[str], narrowing: Narrowing, *, limit: int | None = None) -> Iterator[str]:
+    for text in texts:
+        size = len(text)
+        most = min((each for each in (narrowing.max_length, limit) if each is not None), default=size)
+        if (narrowing.min_length or 0) <= size <= most:
+            yield text
+
+
+def _has_room(column: ColumnShape, number: Number) -> bool:
+    """Whether a numeric takes it as it is."""
+    if column.precision is None or column.scale is None:
+        return True
+    scaled = Decimal(number).scaleb(column.scale)
+    return scaled == scaled.to_integral_value() and abs(scaled) < Decimal(10) ** column.precision
+
+
+def _days(text: str, steps: Iterable[int]) -> Iterator[str]:
+    """Days so far from one that is spoken of; none where there is no such day."""
+    with suppress(ValueError, OverflowError):
+        day = date.fromisoformat(text)
+        yield from [str(day + timedelta(days=step)) for step in steps]

@@ -1,0 +1,134 @@
+"""What a migration speaks of is drawn: a condition that no ordinary row meets is met, and the loss behind it is found."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from twinstep import Migration, Side
+from twinstep.engine.embedded import EmbeddedPostgres
+from twinstep.engine.verification import Property, verify_migration
+from twinstep.engine.verification.checks import Narrowing
+from twinstep.engine.verification.mentioned import Mentioned, hints_for, mentioned_by
+from twinstep.engine.verification.shape import ColumnShape, TableShape
+from twinstep.migrations.definition import SideName, Step
+from twinstep.migrations.script import compile_side
+
+NOTES = """
+    CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT NOT NULL, status TEXT, size INTEGER, weight REAL, due TEXT)
+"""
+REMOTE_NOTES = """
+    CREATE TABLE notes (id bigint PRIMARY KEY, title text NOT NULL, status varchar(20), size integer, weight numeric(8, 2),
+        due timestamptz, day date, tag uuid)
+"""
+LOSSES = {
+    "a text": "DELETE FROM notes WHERE status = 'obsolete'",
+    "a text with a quote": "DELETE FROM notes WHERE status = 'it''s gone'",
+    "between two numbers": "DELETE FROM notes WHERE size > 5000 AND size < 6000",
+    "a negative number": "UPDATE notes SET title = 'x' WHERE size = -77",
+    "a part of a number": "UPDATE notes SET title = 'x' WHERE weight = 12.75",
+    "a pattern": "UPDATE notes SET title = 'untitled' WHERE title LIKE 'draft of%'",
+    "one of a list": "UPDATE notes SET status = NULL WHERE status IN ('old', 'older', 'oldest')",
+    "two conditions": "DELETE FROM notes WHERE status = 'obsolete' AND size = 4711",
+    "a key": "DELETE FROM notes WHERE id = 4711",
+}
+REMOTE_LOSSES = {
+    **LOSSES,
+    "a day": "DELETE FROM notes WHERE due > '2031-05-06' AND due < '2031-05-08'",
+    "a date": "UPDATE notes SET title = 'x' WHERE day = DATE '2031-05-07'",
+    "a uuid": "DELETE FROM notes WHERE tag = 'b5f6d8c1-1111-4222-8333-444455556666'",
+    "in a block": "DO $$ BEGIN DELETE FROM notes WHERE status = 'obsolete'; END $$",
+}
+FOUND = (Property.APPLIES, Property.KEEPS_ROWS)
+
+
+def by_a_function(connection: Connection) -> None:
+    def goes(size: int) -> bool:
+        return size == 4711
+
+    for id, size in connection.exec_driver_sql("SELECT id, size FROM notes WHERE status = 'obsolete'").fetchall():
+        if goes(size):
+            connection.exec_driver_sql("DELETE FROM notes WHERE id = ?", (id,))
+
+
+def fails(side: SideName, up: Step, server: str | None = None) -> bool:
+    """Whether anything is found on a hundred databases."""
+    before = Side(up=NOTES if side == "local" else REMOTE_NOTES, down="DROP TABLE notes")
+    change = Side(up=up, down="SELECT NULL")
+    migrations = [Migration(id=id, **{side: each}) for id, each in (("0001_before", before), ("0002_change", change))]
+    found = verify_migration(migrations, properties=FOUND, large_rows=0, server=server)
+    return not found.ok
+
+
+@pytest.fixture(autouse=True)
+def _first_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinstep.engine.verification.verifying.SHRINK_SECONDS", 0.0)
+    monkeypatch.setattr("twinstep.engine.verification.verifying.FEWEST_AFTER_A_FAILURE", 1)
+
+
+@pytest.mark.parametrize("up", [*LOSSES.values(), by_a_function], ids=[*LOSSES, "a function"])
+def test_a_loss_behind_a_condition_is_found_on_the_device(up: Step) -> None:
+    assert fails("local", up)
+
+
+@pytest.mark.parametrize("name", ["two conditions", "a day", "in a block"])
+def test_a_loss_behind_a_condition_is_found_on_the_server(name: str, postgres: EmbeddedPostgres) -> None:
+    assert fails("remote", REMOTE_LOSSES[name], postgres.url())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", REMOTE_LOSSES)
+def test_a_loss_behind_any_condition_is_found_on_the_server(name: str, postgres: EmbeddedPostgres) -> None:
+    assert fails("remote", REMOTE_LOSSES[name], postgres.url())
+
+
+def of_text(side: SideName, text: str) -> Mentioned:
+    """What a migration with that text speaks of."""
+    compiled = compile_side(Migration(id="1_x", **{side: Side(up=text, down="")}), side)
+    assert compiled is not None
+    return mentioned_by(side, compiled)
+
+
+def test_texts_and_numbers_are_read_and_names_and_comments_are_not() -> None:
+    text = """UPDATE "notes 7" SET [title] = 'a''b' /* 'c' 8 */ WHERE n2 = 12 OR -- 'd' 9
+        n3 < -1.50 OR x LIKE 'e_f%' OR y = 'long """
+    found = of_text("local", text + "x" * 80 + "'")
+    assert found.texts == ("a'b", "e_f%", "eaf")
+    assert found.numbers == (12, Decimal("-1.50"))
+    assert all(map(found.names, ("Title", "n2", "n3", "x", "y")))
+    assert not any(map(found.names, ("c", "d", "e_f")))
+
+
+def test_a_block_and_a_string_with_escapes_are_read_too() -> None:
+    found = of_text("remote", "DO $x$ BEGIN UPDATE t SET a = 'b' WHERE c = 44; END $x$; SELECT E'd'")
+    assert found.texts == ("b", "d")
+    assert found.numbers == (44,)
+
+
+def test_a_column_takes_of_them_what_it_admits() -> None:
+    spoken = Mentioned(texts=("old", "2024-01-31"), numbers=(7, 70_000, Decimal("1.5")), words=frozenset("c"))
+    table = TableShape(name="t", sql_name="t", columns=())
+    strict = TableShape(name="t", sql_name="t", columns=(), strict=True)
+
+    def local(table: TableShape, kind: str, narrowing: Narrowing = Narrowing()) -> list[object]:  # noqa: B008 - a value
+        return list(hints_for("local", table, ColumnShape(name="c", type=kind, kind=kind), narrowing, spoken).all)
+
+    def remote(kind: str, narrowing: Narrowing = Narrowing(), **given: Any) -> list[object]:  # noqa: B008 - a value
+        return list(hints_for("remote", table, ColumnShape(name="c", type=kind, kind=kind, **given), narrowing, spoken).all)
+
+    assert local(table, "text") == ["old", "2024-01-31", "7", "70000", "1.5"]
+    assert local(table, "integer") == [7, 70_000, 8, 6, 70_001, 69_999, "old", "2024-01-31"]
+    assert local(strict, "integer", Narrowing(maximum=7)) == [7, 6]
+    assert local(strict, "real") == [7.0, 70_000.0, 1.5, 8, 6, 70_001, 69_999]
+    assert local(table, "text", Narrowing(max_length=3)) == ["old", "7", "1.5"]
+    assert local(table, "text", Narrowing(choices=("a",))) == []
+    assert remote("int2") == ["7", "8", "6"]
+    assert remote("numeric", precision=3, scale=2) == ["7", "1.5"]
+    assert remote("text", limit=4) == ["old", "7", "1.5"]
+    assert remote("date") == ["2024-01-31", "2024-01-30", "2024-02-01"]
+    assert remote("timestamptz")[0] == "2024-01-31 00:00:00+00"
+    assert remote("uuid") == remote("bool") == []
+    assert hints_for("local", table, ColumnShape(name="d", type="text", kind="text"), Narrowing(), spoken).all == ()
