@@ -65,8 +65,8 @@ def fails(side: SideName, up: Step, server: str | None = None) -> bool:
 
 @pytest.fixture(autouse=True)
 def _first_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twinstep.engine.verification.verifying.SHRINK_SECONDS", 0.0)
-    monkeypatch.setattr("twinstep.engine.verification.verifying.FEWEST_AFTER_A_FAILURE", 1)
+    monkeypatch.setattr("twinstep.engine.verification.searching.SHRINK_SECONDS", 0.0)
+    monkeypatch.setattr("twinstep.engine.verification.searching.FEWEST_AFTER_A_FAILURE", 1)
 
 
 @pytest.mark.parametrize("up", [*LOSSES.values(), by_a_function], ids=[*LOSSES, "a function"])

@@ -40,7 +40,7 @@ BEFORE = Migration(
 @pytest.fixture(autouse=True)
 def _soon_small_enough(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.node.get_closest_marker("full") is None:
-        monkeypatch.setattr("twinstep.engine.verification.verifying.SHRINK_SECONDS", 1.0)
+        monkeypatch.setattr("twinstep.engine.verification.searching.SHRINK_SECONDS", 1.0)
 
 
 def verified(
@@ -258,7 +258,7 @@ def test_a_migration_that_does_not_do_the_same_twice_is_told_so() -> None:
 
 def test_one_that_hangs_is_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twinstep.engine.verification.subject.TRIAL_SECONDS", 0.2)
-    monkeypatch.setattr("twinstep.engine.verification.verifying.SHRINK_SECONDS", 1.0)
+    monkeypatch.setattr("twinstep.engine.verification.searching.SHRINK_SECONDS", 1.0)
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) UPDATE notes SET title = (SELECT max(i) FROM n)"
     found = verified(endless, properties=(Property.APPLIES,), examples=10)
     assert "T269" in told(found, Property.APPLIES)
@@ -268,9 +268,9 @@ def test_one_that_hangs_everywhere_is_given_up_after_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("twinstep.engine.verification.subject.TRIAL_SECONDS", 0.4)
-    monkeypatch.setattr("twinstep.engine.verification.verifying.LONG_SECONDS", 0.2)
-    monkeypatch.setattr("twinstep.engine.verification.verifying.TRIAL_SECONDS", 0.4)
-    monkeypatch.setattr("twinstep.engine.verification.verifying.SHRINK_SECONDS", 1.0)
+    monkeypatch.setattr("twinstep.engine.verification.searching.LONG_SECONDS", 0.2)
+    monkeypatch.setattr("twinstep.engine.verification.searching.TRIAL_SECONDS", 0.4)
+    monkeypatch.setattr("twinstep.engine.verification.searching.SHRINK_SECONDS", 1.0)
     endless = (
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) INSERT INTO notes SELECT i, 1, '' FROM n WHERE i < 0"
     )

@@ -3,7 +3,7 @@
 The log, the locks and the recovery are not part of it; they are what `whole_runs.py` is for. A database that the migration
 refuses by circumstances (`pending`, `user_version`) is none that it has to hold for.
 
-Read next: `losses.py` (what is compared), `verifying.py` (who makes the rows).
+Read next: `losses.py` (what is compared), `searching.py` (who makes the rows).
 """
 
 from __future__ import annotations
