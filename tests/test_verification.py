@@ -531,3 +531,16 @@ def test_a_folder_that_cannot_be_read_is_named(project: Project) -> None:
     ended = subprocess.run(words, cwd=project.folder, capture_output=True, text=True, check=False)
     assert ended.returncode == 4
     assert "T101" in ended.stderr
+
+
+def test_no_server_is_started_for_a_migration_that_does_not_need_one() -> None:
+    """Also where others of the folder change the remote."""
+
+    def start() -> str:
+        raise AssertionError("a server was started")
+
+    other = Migration(id="0001_other", remote=Side(up="CREATE TABLE t (id int)", down="DROP TABLE t"))
+    change = Migration(id="0003_change", local=Side(up="CREATE TABLE u (id INTEGER PRIMARY KEY)"))
+    assert verify_migration([other, Migration(id="0002_x", local=BEFORE.local), change], examples=2, server=start).ok
+    with pytest.raises(AssertionError, match="started"):
+        verify_migration([other], examples=2, server=start)

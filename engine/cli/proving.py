@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -70,7 +71,7 @@ def run_test(invocation: Invocation, migration: str | None, **options: Any) -> i
             Verifier(invocation.configuration.migrations) as verifier,
             listener.shown("verifying"),
         ):
-            server = _server(options["server"], servers) if verifier.has_remote else None
+            server = options["server"] or cache(partial(_started, servers))
             chosen = _settings(options, server, listener.under_way)
             names = verifier.ids if options["all"] and verifier.ids else [migration]
             found = [verifier.verify(name, settings=chosen) for name in names]
@@ -102,15 +103,13 @@ def _named(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
-def _server(given: str | None, opened: ExitStack) -> str:
+def _started(opened: ExitStack) -> str:
     from ..embedded import EmbeddedPostgres
 
-    if given is not None:
-        return given
     return opened.enter_context(EmbeddedPostgres.started(durable=False)).url()
 
 
-def _settings(options: Mapping[str, Any], server: str | None, under_way: Callable[[str], None]) -> Settings:
+def _settings(options: Mapping[str, Any], server: str | Callable[[], str], under_way: Callable[[str], None]) -> Settings:
     from ..verification.properties import Property
     from ..verification.verifying import Settings
 

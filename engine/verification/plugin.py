@@ -133,7 +133,7 @@ class OneMigration(pytest.Collector):
             examples=settings().max_examples if asked is None else asked,
             seed=SEED if seed in (None, "random") else int(seed),
             time_seconds=self.config.getoption("twinstep_time"),
-            server=servers.url_for(folder),
+            server=servers.url,
         )
 
 
@@ -206,10 +206,8 @@ class _Servers:
             self._verifiers[folder] = Verifier(folder)
         return self._verifiers[folder]
 
-    def url_for(self, folder: Path) -> str | None:
-        """A server for the folder's migrations; None where they have no remote side."""
-        if not self.verifier_of(folder).has_remote:
-            return None
+    def url(self) -> str:
+        """Of a server on which databases may be made."""
         return self._url if self._url is not None else self.started().url()
 
     def started(self) -> EmbeddedPostgres:
@@ -250,7 +248,7 @@ def twinstep_pair(pytestconfig: pytest.Config, tmp_path: Path) -> Pair:
     local = tmp_path / "local.db"
     sqlite3.connect(local).close()
     servers = pytestconfig.stash[_SERVERS]
-    needs_remote = servers.url_for(_folder(pytestconfig)) is not None
+    needs_remote = servers.verifier_of(_folder(pytestconfig)).has_remote
     return Pair(local, servers.started().create_database() if needs_remote else None)
 
 

@@ -47,7 +47,8 @@ class Settings:
     """How much is tried, and what is known beside the migrations.
 
     `examples` databases, drawn from `seed`, with up to `max_rows` rows a table; no new one is begun after `time_seconds`.
-    `server` is the URL of a PostgreSQL on which databases may be made and dropped. `schemas_before` are SQL texts that make a
+    `server` is the URL of a PostgreSQL on which databases may be made and dropped, or a function that gives it, which is called
+    only for a migration that needs one. `schemas_before` are SQL texts that make a
     side's schema in place of the earlier migrations, `new_install` texts that make the schema a new installation has.
     `large_rows` is the size of the one large database at the end, 0 for none. With `dangling`, references of the local side
     may lead to nothing, as on every connection that has not switched foreign keys on.
@@ -59,7 +60,7 @@ class Settings:
     max_rows: int = 6
     large_rows: int = LARGE
     dangling: bool = True
-    server: str | None = None
+    server: str | Callable[[], str] | None = None
     properties: tuple[Property, ...] = tuple(Property)
     schemas_before: Mapping[SideName, str] = field(factory=dict)
     new_install: Mapping[SideName, str] = field(factory=dict)
@@ -167,7 +168,8 @@ class Verifier:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _server(self, url: str) -> ScratchServer:
+    def _server(self, given: str | Callable[[], str]) -> ScratchServer:
+        url = given if isinstance(given, str) else given()
         if url not in self._servers:
             self._servers[url] = ScratchServer(url)
             self._open.callback(self._servers[url].close)
