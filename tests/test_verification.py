@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +231,10 @@ def test_the_counterexample_is_sql_that_makes_it() -> None:
     found = verified("UPDATE notes SET title = upper(title)", properties=(Property.KEEPS_ROWS,))
     (failure,) = found.failures
     assert failure.counterexample is not None
-    database = sqlite3.connect(":memory:")
-    database.executescript(str(BEFORE.local.up[0]) if BEFORE.local is not None else "")
-    database.executescript(failure.counterexample.sql["local"])
-    titles = [title for (title,) in database.execute("SELECT title FROM notes") if isinstance(title, str)]
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(str(BEFORE.local.up[0]) if BEFORE.local is not None else "")
+        database.executescript(failure.counterexample.sql["local"])
+        titles = [title for (title,) in database.execute("SELECT title FROM notes") if isinstance(title, str)]
     assert any(title != title.upper() for title in titles)
 
 
