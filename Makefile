@@ -71,7 +71,7 @@ measure-append: $(INSTALLED)
 # Twenty migrations tested by pytest-alembic, and verified by `pytest --twinstep`.
 measure-verification: $(INSTALLED)
 	@test -d $(VENV)/peers || $(BIN)/python -m pip install --quiet --target $(VENV)/peers 'pytest-alembic>=0.13' 'pytest<9'
-	@$(BIN)/python -m benchmarks.pytest_alembic $(MIGRATIONS)
+	@$(BIN)/python -m benchmarks.pytest_alembic $(MIGRATIONS) $(ROUNDS)
 
 # The parts of the documentation that are read from the code.
 docs: $(INSTALLED)

@@ -1,6 +1,6 @@
 """Twenty migrations are tested by pytest-alembic, and verified by `pytest --twinstep`: what is found, and how long it takes.
 
-make measure-verification          (or: .venv/bin/python -m benchmarks.pytest_alembic [migrations])
+make measure-verification          (or: .venv/bin/python -m benchmarks.pytest_alembic [migrations] [rounds])
 
 The same schema, changes and downs in both forms, on SQLite and on PostgreSQL. pytest-alembic makes its four checks (single
 head, up, models match, up and down) on empty databases. Ours are the four properties that ask for the same and more (`applies`,
@@ -26,7 +26,6 @@ from xml.etree import ElementTree
 
 from twinstep.engine.embedded import EmbeddedPostgres
 
-ROUNDS = 3
 WRONG = 7
 OURS = "applies or new-install or down-restores or keeps-rows"
 QUIET = ("-q", "-p", "no:cacheprovider")
@@ -137,20 +136,20 @@ def timed(folder: Path, words: Sequence[str], *, peer: bool) -> tuple[float, flo
     return seconds, tests, said[-1].strip("= ") if said else ended.stderr[-200:]
 
 
-def main(many: int) -> int:
+def main(many: int, rounds: int) -> int:
     """Both, on either database, in turns."""
     top = Path(tempfile.mkdtemp(prefix="twinstep-benchmark-"))
     try:
         with EmbeddedPostgres.started(durable=False) as server:
             for side, database in (("local", "SQLite"), ("remote", "PostgreSQL")):
                 url = None if side == "local" else server.create_database()
-                _compare(top / side, many, side, database, url, server.url())
+                _compare(top / side, many, rounds, side, database, url, server.url())
     finally:
         shutil.rmtree(top)
     return 0
 
 
-def _compare(top: Path, many: int, side: str, database: str, url: str | None, server: str) -> None:
+def _compare(top: Path, many: int, rounds: int, side: str, database: str, url: str | None, server: str) -> None:
     for wrong in (False, True):
         folder = top / str(wrong)
         folder.mkdir(parents=True)
@@ -165,10 +164,10 @@ def _compare(top: Path, many: int, side: str, database: str, url: str | None, se
             "twinstep, 1 database": ([*given, "--twinstep-examples=1", "test_empty.py"], False),
             "twinstep, 20 databases": ([*given, "--twinstep-examples=20", "test_empty.py"], False),
         }
-        print(f"\n{database}, {many} migrations{', one of them wrong' if wrong else ''}: medians of {ROUNDS} runs")
+        print(f"\n{database}, {many} migrations{', one of them wrong' if wrong else ''}: median of {rounds}")
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
         last: dict[str, str] = {}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, (words, is_peer) in runs.items():
                 whole, tests, last[name] = timed(folder, words, peer=is_peer)
                 taken[name].append((whole, tests))
@@ -182,4 +181,5 @@ def _compare(top: Path, many: int, side: str, database: str, url: str | None, se
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
+    given = [int(word) for word in sys.argv[1:]]
+    sys.exit(main(*given, *(20, 3)[len(given) :]))
