@@ -23,7 +23,7 @@ from .trouble import BLOCKED, DONE, FAILED, INTERRUPTED, USAGE, shown_address
 
 if TYPE_CHECKING:
     from ...migrations.definition import SideName
-    from ..verification.verifying import Settings
+    from ..verification.settings import Settings
     from .invocation import Invocation
 
 EXAMPLES: Final = 100
@@ -111,7 +111,7 @@ def _started(opened: ExitStack) -> str:
 
 def _settings(options: Mapping[str, Any], server: str | Callable[[], str], under_way: Callable[[str], None]) -> Settings:
     from ..verification.properties import Property
-    from ..verification.verifying import Settings
+    from ..verification.settings import Settings
 
     def told(migration: str, done: int, of: int) -> None:
         under_way(f"{migration}: {done} of {of} databases")

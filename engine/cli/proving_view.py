@@ -77,7 +77,7 @@ def show_failure(found: Verification, result: PropertyResult, screen: Screen, *,
 
 
 def _again(found: Verification, result: PropertyResult, given: Sequence[str]) -> str:
-    from ..verification.verifying import EXAMPLES
+    from ..verification.settings import EXAMPLES
 
     words = ["twinstep", "test", found.migration, *given, "--property", str(result.property), "--seed", str(found.seed)]
     if found.asked != EXAMPLES:

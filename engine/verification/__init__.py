@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from .postgres_shape import reflect_postgres as reflect_postgres
     from .properties import Property as Property
     from .rows import contents as contents
+    from .settings import Settings as Settings
     from .shape import Content as Content
     from .shape import Shape as Shape
     from .sqlite_shape import reflect_sqlite as reflect_sqlite
-    from .verifying import Settings as Settings
     from .verifying import Verifier as Verifier
     from .verifying import verify_migration as verify_migration
 
@@ -40,7 +40,7 @@ _PLACES = {
     "Invariant": "own",
     "Property": "properties",
     "PropertyResult": "outcome",
-    "Settings": "verifying",
+    "Settings": "settings",
     "Shape": "shape",
     "Verification": "outcome",
     "Verifier": "verifying",

@@ -27,6 +27,7 @@ from .own import Own
 from .properties import OF_THE_CHANGE, OF_WHOLE_RUNS, Failed, Property, failed
 from .rows import contents
 from .scratch import Databases, Scratch
+from .settings import Settings
 from .shape import SEQUENCES, Content
 from .subject import TRIAL_SECONDS, Subject
 from .trial import NotForThis, Trial
@@ -34,8 +35,6 @@ from .whole_runs import WholeRuns
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-    from .verifying import Settings
 
 Contents: TypeAlias = "Mapping[SideName, Content]"
 Trials: TypeAlias = "Callable[[Collection[Property]], Callable[[Contents, int], None]]"
