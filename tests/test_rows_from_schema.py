@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -187,25 +187,35 @@ def test_a_database_shrinks_to_the_rows_that_matter(
     wanted: Callable[[Content], bool], least: Mapping[str, int], made: Made
 ) -> None:
     _, shape = made(COMPOSITE)
+    # Shrinking ends at a row too many about once in a hundred times: the smaller one of two.
+    found = min((shrunk(contents(shape, max_rows=3), wanted, seed) for seed in range(2)), key=rows_of)
+    assert {name: len(rows) for name, rows in found.items()} == least
+
+
+def shrunk(databases: SearchStrategy[Content], wanted: Callable[[Content], bool], seed: int) -> Content:
+    """The smallest that is come to in twenty seconds: to make the values simpler too can take Hypothesis minutes."""
+    seen: list[Content] = []
     began = time.monotonic()
 
     def is_found(content: Content) -> bool:
-        if time.monotonic() - began > 120:
-            raise Ended("too late")
-        if wanted(content) and {name: len(rows) for name, rows in content.items()} == least:
-            raise Ended("small enough")
-        return wanted(content)
+        if seen and time.monotonic() - began > 20:
+            raise TooLong
+        found = wanted(content)
+        if found:
+            seen.append(content)
+        return found
 
-    # Shrinking ends at a row too many about once in a hundred times; what it makes smaller beyond the rows is not asked for.
-    def search() -> None:
-        for seed in range(5):
-            find(contents(shape, max_rows=3), is_found, settings=SHRUNK, random=Random(seed))
-
-    with pytest.raises(Ended, match="small enough"):
-        search()
+    with suppress(TooLong):
+        return find(databases, is_found, settings=SHRUNK, random=Random(seed))
+    return min(seen, key=rows_of)
 
 
-class Ended(BaseException):
+def rows_of(content: Content) -> int:
+    """How many there are in all tables."""
+    return sum(map(len, content.values()))
+
+
+class TooLong(BaseException):
     """The search goes no further; it passes through Hypothesis, which would shrink anything else."""
 
 
