@@ -265,9 +265,7 @@ def test_one_that_hangs_is_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert "T269" in told(found, Property.APPLIES)
 
 
-def test_one_that_hangs_everywhere_is_given_up_after_the_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_one_that_hangs_everywhere_is_given_up_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twinstep.engine.verification.subject.TRIAL_SECONDS", 0.4)
     monkeypatch.setattr("twinstep.engine.verification.searching.LONG_SECONDS", 0.2)
     monkeypatch.setattr("twinstep.engine.verification.searching.TRIAL_SECONDS", 0.4)

