@@ -41,7 +41,7 @@ PROPERTIES: Final = (
     "crash",
     "refusal",
 )
-FILES: Final = ("--before-local", "--before-remote", "--new-local", "--new-remote")
+FILES: Final = ("before_local", "before_remote", "new_local", "new_remote")
 _TIME: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>s|min)?")
 
 
@@ -71,7 +71,7 @@ def run_test(invocation: Invocation, migration: str | None, **options: Any) -> i
             Verifier(invocation.configuration.migrations) as verifier,
             listener.shown("verifying"),
         ):
-            server = options["server"] or cache(partial(_started, servers))
+            server = cache(partial(_started, servers)) if options["server"] is None else options["server"]
             chosen = _settings(options, server, listener.under_way)
             names = verifier.ids if options["all"] and verifier.ids else [migration]
             found = [verifier.verify(name, settings=chosen) for name in names]
@@ -90,17 +90,13 @@ def _given(invocation: Invocation, options: Mapping[str, Any]) -> list[str]:
     if "migrations" in invocation.flags:
         words += ["--migrations", invocation.flags["migrations"]]
     for name in FILES:
-        if options[_named(name)] is not None:
-            words += [name, str(options[_named(name)])]
+        if options[name] is not None:
+            words += [f"--{name.replace('_', '-')}", str(options[name])]
     if options["enforced"]:
         words.append("--enforced")
     if options["server"] is not None:
         words += ["--server", shown_address(options["server"])]
     return words
-
-
-def _named(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
 
 
 def _started(opened: ExitStack) -> str:

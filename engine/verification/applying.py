@@ -51,7 +51,7 @@ def apply_to_both(
                     target.look(works[side], content=True)
                     backup = target.back_up(order_for(works[side]))
                 target.apply(order_for(works[side]))
-                if side == "local":
+                if side == "local":  # others have to look; the session of the remote is in nobody's way
                     target.release()
         for side, target in found.items():
             with applying(side):

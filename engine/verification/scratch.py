@@ -199,16 +199,13 @@ class Databases:
     def migrate_to(self, subject: Subject, *, done: int, logged: bool) -> None:
         """Run those of the earlier migrations that have not been run, of which so many have: by the whole engine, or without
         a log, which takes a fraction of the time. Raises DefinitionError (T381)."""
-        if logged and subject.earlier:
+        if not logged:
+            self._apply(subject.earlier[done:], subject)
+        elif subject.earlier:
             report = self.coordinator(subject.earlier).migrate()
             if report.exit_code:
                 problem = report.outcome if report.error is None else report.error.message.removesuffix(f" {UNTOUCHED}")
                 raise DefinitionError("T381", migration=subject.id, problem=problem)
-        for earlier in () if logged else subject.earlier[done:]:
-            try:
-                apply_to_both(self.target, works_of(earlier))
-            except TwinstepError as error:
-                raise DefinitionError("T381", migration=subject.id, problem=error.condition) from error
         self.disconnect()
         # Copies are made of the files alone.
         if self.local is not None:
@@ -218,6 +215,13 @@ class Databases:
         if log.exists():
             with closing(sqlite3.connect(log)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _apply(self, migrations: Sequence[Migration], subject: Subject) -> None:
+        for migration in migrations:
+            try:
+                apply_to_both(self.target, works_of(migration))
+            except TwinstepError as error:
+                raise DefinitionError("T381", migration=subject.id, problem=error.condition) from error
 
     def coordinator(self, migrations: Sequence[Migration], *, probe: Probe = no_probe) -> Coordinator:
         """The whole engine on them."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import hypothesis
@@ -224,17 +225,23 @@ class Search:
             phases=PHASES,
             verbosity=hypothesis.Verbosity.quiet,
         )
-        drawn = st.fixed_dictionaries({side: self._strategy(side) for side in self.scratch.shapes})
-        test = hypothesis.given(drawn=drawn, at=at)(try_one)
+        test = hypothesis.given(drawn=self._databases, at=at)(try_one)
         hypothesis.seed(self.settings.seed)(chosen(test))()
 
-    def _strategy(self, side: SideName) -> SearchStrategy[Content]:
-        return contents(
-            self.scratch.shapes[side],
-            columns=self.own.of_side(side),
-            max_rows=self.settings.max_rows,
-            dangling=self.settings.dangling and side == "local",
-            mentioned=self.subject.mentioned(side),
+    @cached_property
+    def _databases(self) -> SearchStrategy[Contents]:
+        """The databases that are drawn, the same for each search."""
+        return st.fixed_dictionaries(
+            {
+                side: contents(
+                    shape,
+                    columns=self.own.of_side(side),
+                    max_rows=self.settings.max_rows,
+                    dangling=self.settings.dangling and side == "local",
+                    mentioned=self.subject.mentioned(side),
+                )
+                for side, shape in self.scratch.shapes.items()
+            }
         )
 
     def _unsteady(self, error: BaseException) -> Failed:

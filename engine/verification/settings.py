@@ -30,10 +30,10 @@ class Settings:
 
     `examples` databases, drawn from `seed`, with up to `max_rows` rows a table; no new one is begun after `time_seconds`.
     `server` is the URL of a PostgreSQL on which databases may be made and dropped, or a function that gives it, which is called
-    only for a migration that needs one. `schemas_before` are SQL texts that make a
-    side's schema in place of the earlier migrations, `new_install` texts that make the schema a new installation has.
-    `large_rows` is the size of the one large database at the end, 0 for none. With `dangling`, references of the local side
-    may lead to nothing, as on every connection that has not switched foreign keys on.
+    only for a migration that needs one. `schemas_before` are SQL texts that make a side's schema in place of the earlier
+    migrations, `new_install` texts that make the schema a new installation has. `large_rows` is the size of the one large
+    database at the end, 0 for none. With `dangling`, references of the local side may lead to nothing, as on every connection
+    that has not switched foreign keys on.
     """
 
     examples: int = EXAMPLES
