@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 from sqlglot import expressions as e
 from sqlglot.errors import SqlglotError
 
+from ...migrations.checksums import DIALECTS
 from ...migrations.definition import SideName
 from ...migrations.sqlite_text import fold
 from .shape import ColumnShape, TableShape
@@ -56,6 +57,12 @@ class Narrowing:
             max_length=min((each.max_length for each in (self, other) if each.max_length is not None), default=None),
             not_null=self.not_null or other.not_null,
         )
+
+    def takes(self, choice: Choice) -> bool:
+        """Whether a text has a length that is allowed, or a number is."""
+        if isinstance(choice, str):
+            return (self.min_length or 0) <= len(choice) and (self.max_length is None or len(choice) <= self.max_length)
+        return self.allows(choice)
 
     def allows(self, number: Number) -> bool:
         """Whether the number lies between the limits."""
@@ -112,7 +119,7 @@ def read_check(check: str, side: SideName) -> tuple[Mapping[str, Narrowing], boo
 min_length=None, max_length=9, not_null=False)}, False)
     """
     try:
-        parsed = sqlglot.parse_one(check, dialect="sqlite" if side == "local" else "postgres")
+        parsed = sqlglot.parse_one(check, dialect=DIALECTS[side])
     except (SqlglotError, RecursionError):
         return {}, False
     return _all_of(parsed, side)

@@ -19,13 +19,14 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from ...migrations.checksums import DIALECTS
 from ...migrations.definition import SideName
 from ...migrations.lexical import Dialect, normal_newlines, regions
 from ...migrations.script import CompiledSide
 from ...migrations.sql import Statement
 from .checks import Narrowing
-from .pools import limits
-from .postgres_values import TEXTS_OF_ANY_LENGTH, WIDTHS, plain_decimal
+from .pools import HIGHEST, HIGHEST_MARK, LOWEST, limits
+from .postgres_values import TEXTS_OF_ANY_LENGTH, WIDTHS, plain_decimal, whole_limits
 from .shape import ColumnShape, TableShape
 
 Number: TypeAlias = "int | Decimal"
@@ -33,7 +34,6 @@ Number: TypeAlias = "int | Decimal"
 # More than these are hardly ever met by a row.
 MOST: Final = 24
 LONGEST: Final = 60
-DIALECTS: Final[dict[SideName, Dialect]] = {"local": "sqlite", "remote": "postgres"}
 
 _NUMBER: Final = re.compile(r"(?<![\w.$])(?P<sign>(?<=[=<>(,])\s*-)?(?P<digits>\d{1,18}(?:\.\d{1,9})?)(?![\w.])")
 _WORD: Final = re.compile(r"\w+")
@@ -53,6 +53,11 @@ class Mentioned:
     texts: tuple[str, ...] = ()
     numbers: tuple[Number, ...] = ()
     words: frozenset[str] = frozenset()
+
+    @property
+    def digits(self) -> tuple[str, ...]:
+        """The numbers as texts."""
+        return tuple(map(str, self.numbers))
 
     def names(self, column: str) -> bool:
         """Whether a column of that name may be meant."""
@@ -175,24 +180,29 @@ def hints_for(side: SideName, table: TableShape, column: ColumnShape, narrowing:
 
 def _local_hints(table: TableShape, column: ColumnShape, narrowing: Narrowing, mentioned: Mentioned) -> Hints:
     """As SQLite's driver binds them. A column of no STRICT table takes texts and numbers alike."""
-    texts = tuple(_fitting(mentioned.texts, narrowing))
+    texts = tuple(text for text in mentioned.texts if narrowing.takes(text))
     if column.kind == "text" and not column.rowid:
-        return Hints(own=texts, other=tuple(_fitting(map(str, mentioned.numbers), narrowing)))
+        return Hints(own=texts, other=tuple(text for text in mentioned.digits if narrowing.takes(text)))
     if narrowing.min_length is not None or narrowing.max_length is not None:
         return Hints(other=() if table.strict else texts)
-    low, high = limits(narrowing, -(2**63), 2**62 if table.autoincrement else 2**63 - 1)
-    numbers = [each for each in mentioned.numbers if low <= each <= high and narrowing.allows(each)]
-    whole = [each for each in numbers if isinstance(each, int)]
-    near = tuple(each for each in _near(whole) if low <= each <= high and narrowing.allows(each))
-    is_limited = column.rowid or narrowing.minimum is not None or narrowing.maximum is not None
-    other = () if is_limited or (table.strict and column.kind != "any") else texts
     if table.strict and column.kind == "blob":
         return Hints()
+    low, high = limits(narrowing, LOWEST, HIGHEST_MARK if table.autoincrement else HIGHEST)
+
+    def taken(numbers: Iterable[Number]) -> list[Number]:
+        return [each for each in numbers if low <= each <= high and narrowing.takes(each)]
+
+    numbers = taken(mentioned.numbers)
+    whole = [each for each in numbers if isinstance(each, int)]
+    is_limited = column.rowid or narrowing.minimum is not None or narrowing.maximum is not None
+    own: Iterable[object] = whole
     if column.kind in ("real", "numeric") and not column.rowid:
-        return Hints(
-            own=tuple(float(each) if column.kind == "real" else _plain(each) for each in numbers), near=near, other=other
-        )
-    return Hints(own=tuple(whole), near=near, other=other)
+        own = (float(each) if column.kind == "real" else _plain(each) for each in numbers)
+    return Hints(
+        own=tuple(own),
+        near=tuple(taken(_near(whole))),
+        other=() if is_limited or (table.strict and column.kind != "any") else texts,
+    )
 
 
 def _plain(number: Number) -> object:
@@ -204,16 +214,18 @@ def _remote_hints(column: ColumnShape, narrowing: Narrowing, mentioned: Mentione
     own: Iterable[str] = ()
     near: Iterable[str] = ()
     if column.kind in TEXTS_OF_ANY_LENGTH:
-        digits = _fitting(map(str, mentioned.numbers), narrowing, limit=column.limit)
-        return Hints(own=tuple(_fitting(mentioned.texts, narrowing, limit=column.limit)), other=tuple(digits))
+        narrowing = narrowing.and_also(Narrowing(max_length=column.limit))
+        return Hints(
+            own=tuple(text for text in mentioned.texts if narrowing.takes(text)),
+            other=tuple(text for text in mentioned.digits if narrowing.takes(text)),
+        )
     if column.kind in WIDTHS:
-        low, high = WIDTHS[column.kind]
-        low, high = limits(narrowing, low, high // 2 if column.sequence else high)
+        low, high = whole_limits(column, narrowing)
         whole = [each for each in mentioned.numbers if isinstance(each, int)]
         own = (str(each) for each in whole if low <= each <= high)
         near = (str(each) for each in _near(whole) if low <= each <= high)
     elif column.kind in ("numeric", "float4", "float8"):
-        fitting = (each for each in mentioned.numbers if narrowing.allows(each) and _has_room(column, each))
+        fitting = (each for each in mentioned.numbers if narrowing.takes(each) and _has_room(column, each))
         own = (plain_decimal(Decimal(each)) for each in fitting)
     elif column.kind in ("date", "timestamp", "timestamptz"):
         rest = {"date": "", "timestamp": " 00:00:00", "timestamptz": " 00:00:00+00"}[column.kind]
@@ -227,14 +239,6 @@ def _remote_hints(column: ColumnShape, narrowing: Narrowing, mentioned: Mentione
 
 def _near(numbers: Iterable[int]) -> Iterator[int]:
     return (number + step for number in numbers for step in (1, -1))
-
-
-def _fitting(texts: Iterable[str], narrowing: Narrowing, *, limit: int | None = None) -> Iterator[str]:
-    for text in texts:
-        size = len(text)
-        most = min((each for each in (narrowing.max_length, limit) if each is not None), default=size)
-        if (narrowing.min_length or 0) <= size <= most:
-            yield text
 
 
 def _has_room(column: ColumnShape, number: Number) -> bool:

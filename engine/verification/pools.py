@@ -16,6 +16,11 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from .checks import Narrowing
 
+# The integers of SQLite.
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+# AUTOINCREMENT goes on above the highest; there must be something above it.
+HIGHEST_MARK: Final = 2**62
+
 
 class Pick(Enum):
     """What is picked where no value is: the column is left out of the row, or the value is drawn freely."""

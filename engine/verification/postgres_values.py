@@ -39,7 +39,7 @@ def remote_pool(column: ColumnShape, narrowing: Narrowing, *, known: bool) -> Po
         labels = column.labels if narrowing.choices is None else [each for each in column.labels if each in narrowing.choices]
         return Pool(common=labels)
     if narrowing.choices is not None:
-        return Pool(common=[_written(choice, column) for choice in narrowing.choices if _allowed(choice, narrowing)])
+        return Pool(common=[_written(choice, column) for choice in narrowing.choices if narrowing.takes(choice)])
     if column.kind in WIDTHS:
         return _whole(column, narrowing)
     if column.kind == "numeric":
@@ -62,23 +62,21 @@ def _written(choice: Choice, column: ColumnShape) -> str:
     return format(choice, "f") if isinstance(choice, Decimal) else str(choice)
 
 
-def _allowed(choice: Choice, narrowing: Narrowing) -> bool:
-    if isinstance(choice, str):
-        size = len(choice)
-        return (narrowing.min_length or 0) <= size and (narrowing.max_length is None or size <= narrowing.max_length)
-    return narrowing.allows(choice)
-
-
 def _texts(pool: Pool) -> Pool:
     return Pool(
         common=map(str, pool.common), odd=map(str, pool.odd), free=pool.free.map(str) if pool.free is not None else None
     )
 
 
-def _whole(column: ColumnShape, narrowing: Narrowing) -> Pool:
+def whole_limits(column: ColumnShape, narrowing: Narrowing) -> tuple[int, int]:
+    """The smallest and the greatest integer that the column takes."""
     low, high = WIDTHS[column.kind]
     # A sequence goes on above the highest; there must be something above it.
-    low, high = limits(narrowing, low, high // 2 if column.sequence else high)
+    return limits(narrowing, low, high // 2 if column.sequence else high)
+
+
+def _whole(column: ColumnShape, narrowing: Narrowing) -> Pool:
+    low, high = whole_limits(column, narrowing)
     return _texts(whole_numbers(low, high, (1, 2, 3, 10, 0, -1) if column.sequence else _INTEGERS))
 
 

@@ -49,9 +49,9 @@ _SAME: Final = st.integers(0, 7)
 # Columns that may be NULL or left out are drawn in groups, most of which are not: half the choices of a row, in drawing and in
 # shrinking.
 _GROUP: Final = 4
+_DRAWN: Final = st.sampled_from([False, False, False, True, True])
 # In one row of four all that the migration speaks of comes together: conditions may ask for several values at once.
 _SPOKEN: Final = st.sampled_from([False, False, False, True])
-_DRAWN: Final = st.sampled_from([False, False, False, True, True])
 
 
 def contents(

@@ -12,7 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlglot
@@ -21,6 +21,7 @@ from sqlglot import expressions
 
 from ...events.errors import Blocked, TwinstepError
 from ...events.types import Json
+from ...migrations.checksums import DIALECTS
 from ...migrations.definition import Query, SideName
 from ...stores.local_connection import open_local, roll_back
 from ...stores.remote_connection import open_remote
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from ...stores.remote_connection import Remote
-
-DIALECTS: Final[Mapping[SideName, str]] = {"local": "sqlite", "remote": "postgres"}
 
 
 class NotForThis(Exception):

@@ -21,15 +21,24 @@ from ...events.errors import ConfigurationError
 from ...migrations.definition import SideName
 from .checks import ANYTHING, Choice, Narrowing
 from .mentioned import NOTHING, Mentioned, hints_for
-from .pools import BLOBS, ODD_TEXTS, TEXTS, WITH_NUL, Pool, blob_pool, limits, text_pool, whole_numbers
+from .pools import (
+    BLOBS,
+    HIGHEST,
+    HIGHEST_MARK,
+    LOWEST,
+    ODD_TEXTS,
+    TEXTS,
+    WITH_NUL,
+    Pool,
+    blob_pool,
+    limits,
+    text_pool,
+    whole_numbers,
+)
 from .postgres_values import remote_pool
 from .shape import ColumnShape, TableShape
 
-_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
-# AUTOINCREMENT goes on above the highest; there must be something above it.
-_HIGHEST_MARK: Final = 2**62
-
-_INTEGERS: Final = (0, 1, 2, -1, 3, 7, 10, 255, 2**31, -(2**31) - 1, 2**53 + 1, _HIGHEST, _LOWEST)
+_INTEGERS: Final = (0, 1, 2, -1, 3, 7, 10, 255, 2**31, -(2**31) - 1, 2**53 + 1, HIGHEST, LOWEST)
 _REALS: Final = (0.0, 1.0, 0.5, -1.0, 1.5, 90.0, -0.25, 1e10)
 _ODD_REALS: Final = (1e300, -1e-300, 0.1, 2.0**53 + 2, float("inf"), float("-inf"))
 # What INTEGER, REAL and NUMERIC let through; some of it becomes a number, some stays as it is.
@@ -64,9 +73,9 @@ def column_values(
 
 def _local_pool(table: TableShape, column: ColumnShape, narrowing: Narrowing) -> Pool:
     if narrowing.choices is not None:
-        return Pool(common=[_bound(choice) for choice in narrowing.choices if _allowed(choice, narrowing)])
+        return Pool(common=[_bound(choice) for choice in narrowing.choices if narrowing.takes(choice)])
     if column.rowid:
-        low, high = limits(narrowing, _LOWEST, _HIGHEST_MARK if table.autoincrement else _HIGHEST)
+        low, high = limits(narrowing, LOWEST, HIGHEST_MARK if table.autoincrement else HIGHEST)
         return whole_numbers(low, high, (1, 2, 3, 10, 0, -1, 2**31, 2**53 + 1))
     if column.kind == "text":
         return _texts(table, narrowing)
@@ -95,7 +104,7 @@ def _between(column: ColumnShape, narrowing: Narrowing, *, strict: bool) -> Pool
 
 
 def _between_whole(narrowing: Narrowing) -> Pool:
-    return whole_numbers(*limits(narrowing, _LOWEST, _HIGHEST), _INTEGERS)
+    return whole_numbers(*limits(narrowing, LOWEST, HIGHEST), _INTEGERS)
 
 
 def _reals_between(narrowing: Narrowing) -> Pool:
@@ -124,21 +133,14 @@ def _bound(choice: Choice) -> object:
     return float(choice) if isinstance(choice, Decimal) else choice
 
 
-def _allowed(choice: Choice, narrowing: Narrowing) -> bool:
-    if isinstance(choice, str):
-        size = len(choice)
-        return (narrowing.min_length or 0) <= size and (narrowing.max_length is None or size <= narrowing.max_length)
-    return narrowing.allows(choice)
-
-
-_ANY_INTEGER: Final = st.integers(_LOWEST, _HIGHEST)
+_ANY_INTEGER: Final = st.integers(LOWEST, HIGHEST)
 _ANY_REAL: Final = st.floats(allow_nan=False, allow_infinity=False)
 _ANY_BLOB: Final = st.binary(max_size=8)
 
 _BY_KIND: Final = {
     "integer": Pool(common=_INTEGERS, odd=(1.0, 1.5, 1e300, *_NOT_NUMBERS), free=_ANY_INTEGER),
     "real": Pool(common=_REALS, odd=(*_ODD_REALS, 1, 2**53 + 1, *_NOT_NUMBERS), free=_ANY_REAL),
-    "numeric": Pool(common=(*_INTEGERS[:9], *_REALS[2:6]), odd=(_HIGHEST, 1e300, *_NOT_NUMBERS), free=_ANY_INTEGER),
+    "numeric": Pool(common=(*_INTEGERS[:9], *_REALS[2:6]), odd=(HIGHEST, 1e300, *_NOT_NUMBERS), free=_ANY_INTEGER),
     "blob": Pool(common=(*BLOBS, 1, "a", 0.5), odd=(1.0, "1", "", "A", "007", *WITH_NUL), free=_ANY_BLOB),
 }
 _BY_STRICT_KIND: Final = {

@@ -10,9 +10,9 @@ import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..checksums import DIALECTS
 from ..create_table import CreateTable, ForeignKey
 from ..definition import SideName
-from ..lexical import Dialect
 from ..sql import Statement, split
 from . import local_schema
 
@@ -51,6 +51,5 @@ def _with_keys(statement: str, keys: Mapping[str, Sequence[ForeignKey]]) -> str:
 
 def _statements(side: SideName) -> tuple[str, ...]:
     path = FOLDER / f"{side}.up.sql"
-    dialect: Dialect = "sqlite" if side == "local" else "postgres"
-    found = split(path.read_text(encoding="utf-8"), dialect, str(path))
+    found = split(path.read_text(encoding="utf-8"), DIALECTS[side], str(path))
     return tuple(item.text for item in found.items if isinstance(item, Statement))
