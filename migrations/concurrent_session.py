@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import psycopg
 from psycopg.rows import tuple_row
 
+from ..events.cut_short import cut_short
 from ..events.errors import InDoubt, Refused
 from ..stores.remote_connection import is_lost
 from ..stores.watched_connection import NoAnswer, Silence, WatchedConnection
@@ -219,7 +220,7 @@ ORDER BY 1
 def shortened(statement: str) -> str:
     """On one line and short enough for a message."""
     line = " ".join(statement.split())
-    return line if len(line) <= 160 else f"{line[:157]}..."
+    return cut_short(line, 160)
 
 
 def text_of(before: Before, name: str) -> str | None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from attrs import evolve
 
+from ..events.cut_short import cut_short
 from ..events.errors import Blocked, DefinitionError, InDoubt, LostLock, Refused, TwinstepError
 from ..events.types import Json
 from ..stores.patience import Patience
@@ -740,4 +741,4 @@ def _indexes_built(work: SideWork) -> set[str]:
 
 def _short(statement: str) -> str:
     line = " ".join(statement.split())
-    return line if len(line) <= 200 else f"{line[:197]}..."
+    return cut_short(line, 200)

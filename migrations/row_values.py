@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from ..events.cut_short import cut_short
+
 SqlValue: TypeAlias = "str | int | float | bytes | None"
 Value: TypeAlias = "str | int | float | bytes | RawText | None"
 
@@ -86,7 +88,7 @@ def shown(text: str) -> str:
 
 def _short(value: Value) -> str:
     said = repr(bytes(value)) if isinstance(value, RawText) else "NULL" if value is None else repr(value)
-    return said if len(said) <= 40 else f"{said[:37]}..."
+    return cut_short(said, 40)
 
 
 def _encoded(value: Value) -> object:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from attrs import evolve, frozen
 
+from ..events.cut_short import cut_short
 from ..events.errors import DefinitionError
 from .lexical import BLANKS, Dialect, Region, normal_newlines, regions, significant
 
@@ -105,7 +106,7 @@ def split(text: str, dialect: Dialect, path: str) -> SqlText:
 def shown(statement: Statement) -> str:
     """The statement in a message: one line, not too long."""
     line = " ".join(statement.text.split())
-    return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 3] + "..."
+    return cut_short(line, SHOWN_CHARACTERS)
 
 
 # What a text may not hold

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from ..events.cut_short import cut_short
 from ..events.errors import Blocked, DefinitionError, LostLock, Refused, TwinstepError
 from ..events.types import Json
 from ..stores.backups import Backup, BackupFolder
@@ -540,7 +541,7 @@ def _began(was: Mapping[str, Json], said: Mapping[str, Json]) -> dict[str, Json]
 
 def _short(statement: str) -> str:
     line = " ".join(statement.split())
-    return line if len(line) <= 200 else f"{line[:197]}..."
+    return cut_short(line, 200)
 
 
 def _ended_by_itself(error: sqlite3.Error) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ...events.cut_short import cut_short
 from .figures import counted, instant
 from .screen import BAD, GOOD
 from .sentences import sentence
@@ -81,7 +82,7 @@ def _name(record: Recorded, *, several: bool) -> str:
 
 def _one_line(text: str) -> str:
     words = " ".join(text.split())
-    return words if len(words) <= 100 else words[:97] + "..."
+    return cut_short(words, 100)
 
 
 def _follow(invocation: Invocation, store: EventStore, stream: str | None) -> int:

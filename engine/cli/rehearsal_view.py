@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from ...events.cut_short import cut_short
 from . import figures
 from .figures import count, counted, seconds, size
 from .screen import BAD, FAINT, GOOD, HEADING, Screen
@@ -105,7 +106,7 @@ def _by_reason(part: PartRehearsal) -> dict[str, list[str]]:
 
 def shortened(text: str) -> str:
     """A statement as far as one needs it to recognise it."""
-    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+    return cut_short(text, SHORT)
 
 
 def _listed(names: tuple[str, ...]) -> str:

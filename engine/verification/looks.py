@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import field, frozen
 
+from ...events.cut_short import cut_short
 from ...migrations.catalogue import Fingerprint
 from ...migrations.definition import SideName
 from ...migrations.postgres_catalogue import PIN_OUTPUT
@@ -87,7 +88,7 @@ def shown(value: Value) -> str:
     if value is None:
         return "NULL"
     said = repr(value[1]) if isinstance(value, tuple) else repr(value)
-    return said if len(said) <= 60 else f"{said[:57]}..."
+    return cut_short(said, 60)
 
 
 def look_at_sqlite(connection: sqlite3.Connection) -> Look:

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, Unsatisfiable
 
+from ...events.cut_short import cut_short
 from ...migrations.definition import SideName
 from .filling import as_sql, replicate
 from .looks import Look
@@ -159,7 +160,7 @@ class Search:
         reason = ""
         if not tried:
             said = sorted(set(self._refusals))
-            reason = f"it is applied to none of the databases: {_short(said[0])}" if said else "the time was over"
+            reason = f"it is applied to none of the databases: {cut_short(said[0], MOST_SAID)}" if said else "the time was over"
         for property in wanted:
             verdict: Verdict = "not tried" if reason else "holds"
             self.results[property] = PropertyResult(
@@ -357,10 +358,6 @@ class Search:
         with self.scratch.empty() as databases, suppress(NotForThis):
             looks = Trial(subject=self.subject, wanted=()).run(databases)
         return {**looks, **self.scratch.made_by(given)}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 3]}..."
 
 
 def _rows(drawn: Contents) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
+from ...events.cut_short import cut_short
 from ..quarantined import REFERENCE, ROW, Quarantined
 from ..row_values import exact_text, from_json, shown, to_json
 from ..sqlite_text import fold, quoted
@@ -236,4 +237,4 @@ def _columns(row: Quarantined) -> set[str]:
 
 def _value(value: object) -> str:
     text = "NULL" if value is None else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return cut_short(text, 40)
