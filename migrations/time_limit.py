@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 REPEATED_SECONDS = 0.5
+# More than it takes for an exception that is on its way to be raised.
+STEPS = 10
 
 
 class OutOfTime(BaseException):
@@ -28,7 +30,12 @@ def limited(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        limit.disarm()
+        while True:  # a call of anything else, such as suppress(), would be one more place where it may be raised
+            try:
+                limit.disarm()
+                break
+            except OutOfTime:
+                continue
     if limit.fired:
         raise OutOfTime
 
@@ -49,29 +56,34 @@ class _Limit:
         self._timer.start()
 
     def disarm(self) -> None:
+        """Raise nothing any more. What was on its way is raised in here, and then this is to be called again.
+
+        It is not taken back: CPython 3.11 goes on looking for an exception that was, at every step of every thread, and in a
+        process that is traced comes no further.
+        """
         with self._lock:
             self._armed = False
-            if self.fired:
-                _raise_in(self._thread, None)  # one that is still on its way
         if self._timer is not None:
             self._timer.cancel()
+        for _ in range(STEPS):
+            pass
 
     def _fire(self) -> None:
         with self._lock:
             if self._armed:
                 self.fired = True
-                _raise_in(self._thread, OutOfTime)
+                _raise_in(self._thread)
                 self.arm(REPEATED_SECONDS)
 
 
 def interrupt(thread: threading.Thread) -> None:
     """Raise OutOfTime once in another thread, if it still runs."""
     if thread.ident is not None and thread.is_alive():
-        _raise_in(thread.ident, OutOfTime)
+        _raise_in(thread.ident)
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Have the exception raised at the thread's next step; None takes one back that was not raised yet."""
+def _raise_in(thread: int) -> None:
+    """Have OutOfTime raised at the thread's next step."""
     import ctypes  # only where a time is over
 
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(OutOfTime))
