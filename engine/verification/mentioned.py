@@ -10,7 +10,7 @@ Pure: no database. Read next: `values.py` (who gives them to columns), `../../mi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal
@@ -34,6 +34,7 @@ Number: TypeAlias = "int | Decimal"
 # More than these are hardly ever met by a row.
 MOST: Final = 24
 LONGEST: Final = 60
+LONGEST_SEPARATOR: Final = 3
 
 _NUMBER: Final = re.compile(r"(?<![\w.$])(?P<sign>(?<=[=<>(,])\s*-)?(?P<digits>\d{1,18}(?:\.\d{1,9})?)(?![\w.])")
 _WORD: Final = re.compile(r"\w+")
@@ -43,7 +44,18 @@ _QUOTED: Final = re.compile(r"[eE]?'(?P<text>.*)'", re.DOTALL)
 _STATEMENT: Final = re.compile(
     r"\s*(?:SELECT|WITH|VALUES|INSERT|REPLACE|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP)\s", re.IGNORECASE
 )
+_GLOB_SET: Final = re.compile(r"\[(.)[^]]*\]")
 _DOLLARS: Final = re.compile(r"(?P<tag>\$\w*\$)(?P<text>.*)(?P=tag)", re.DOTALL)
+
+# A document that is not as a database would write it, and times of several forms, with all their parts.
+_GIVEN_TO: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    ("json", "to_json"): ('{"b": 2, "a": 1.0}', "[1,  null]"),
+    ("date", "time", "julianday", "strftime", "strptime", "unixepoch", "fromiso", "to_date", "to_timestamp"): (
+        "2024-02-29T23:59:59.5+05:30",
+        "2024-02-29 23:59:59",
+        "2024-02-29",
+    ),
+}
 
 
 @frozen(kw_only=True)
@@ -79,7 +91,8 @@ def mentioned_by(side: SideName, compiled: CompiledSide) -> Mentioned:
             texts.update(dict.fromkeys(_as_texts(found)))
         else:
             numbers[found] = None
-    return Mentioned(texts=tuple(texts)[:MOST], numbers=tuple(numbers)[:MOST], words=frozenset(words))
+    texts = dict.fromkeys([*tuple(texts)[:MOST], *_of_functions(words)])
+    return Mentioned(texts=tuple(texts), numbers=tuple(numbers)[:MOST], words=frozenset(words))
 
 
 @frozen
@@ -140,11 +153,28 @@ def _of_code(code: CodeType, dialect: Dialect) -> Iterator[_Spoken]:
 
 
 def _as_texts(literal: str) -> Iterator[str]:
-    """Itself, and for a pattern of LIKE a text that it fits."""
-    if 0 < len(literal) <= LONGEST and "\0" not in literal:
-        yield literal
-        if "%" in literal:
-            yield literal.replace("%", "").replace("_", "a")
+    """Itself, texts that fit it where it is a pattern of LIKE or GLOB, and one of three parts where it is what parts them.
+
+    >>> list(_as_texts("____-__%")), list(_as_texts("[a-c]?*")), list(_as_texts("; "))
+    (['____-__%', '1111-11', 'aaaa-aa'], ['[a-c]?*', 'a1'], ['; ', 'a; b; c'])
+    """
+    if len(literal) > LONGEST or "\0" in literal:
+        return
+    yield literal
+    if "%" in literal:
+        bare = literal.replace("%", "")
+        yield from dict.fromkeys((bare.replace("_", "1"), bare.replace("_", "a")))
+    if any(sign in literal for sign in "*?["):
+        yield _GLOB_SET.sub(r"\1", literal).replace("*", "").replace("?", "1")
+    if 0 < len(literal) <= LONGEST_SEPARATOR and not any(map(str.isalnum, literal)):
+        yield f"a{literal}b{literal}c"
+
+
+def _of_functions(words: Collection[str]) -> Iterator[str]:
+    """What is given to functions of these names."""
+    for beginnings, texts in _GIVEN_TO.items():
+        if any(word.startswith(beginnings) for word in words):
+            yield from texts
 
 
 # What a column takes of it

@@ -71,8 +71,9 @@ def _picked(draw: DrawFn, picks: SearchStrategy[object], free: SearchStrategy[ob
     return draw(free) if value is Pick.FREE else value
 
 
-# Digits as text, quotes, blanks, both cases of a letter, what is not ASCII, what an editor or a shell would stumble over.
-TEXTS: Final = ("", "a", "b", "A", "0", "1", "é", "it's", "x y", "cc", "z", "note")
+# Digits as text, quotes, blanks inside and at the end, both cases of a letter, what is long and what is not ASCII, what an
+# editor or a shell would stumble over, JSON and a time as nobody else writes them, a letter that is two characters.
+TEXTS: Final = ("", "a", "b", "A", "0", "1", "é", "it's", "x Y", "cc ", "z", "A longer Text")
 ODD_TEXTS: Final = (
     'say "x"',
     "007",
@@ -87,7 +88,11 @@ ODD_TEXTS: Final = (
     "line\nline",
     "\t",
     "{}",
+    '{"b": 2, "a": 1.0}',
+    "2024-02-29T23:59:59.5+05:30",
     "É",
+    "e\u0301",
+    "ß",
     "1.0",
     "--",
 )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import hypothesis
@@ -48,10 +49,16 @@ FEWEST_WHOLE_RUNS: Final = 4
 FEWEST_AFTER_A_FAILURE: Final = 20
 # So many databases on which it does not begin, and none on which it does: there will be none.
 REFUSALS: Final = 50
+# No further one is drawn where so many are refused for each that is not.
+MOST_REFUSED: Final = 10
+# With ten, Hypothesis would make some of them small on purpose, and copy parts from then on.
+BATCH: Final = 9
+IDLE_BATCHES: Final = 3
 # One that hangs is given up: it takes so long on each database, and is refused there.
 LONG_SECONDS: Final = TRIAL_SECONDS / 2
 MOST_SAID: Final = 140
 ANYWHERE: Final = st.integers(0, 2**16)
+NOWHERE: Final = st.just(0)
 SHRINK_SECONDS: Final = 20.0
 SHARE_OF_THE_CHANGE: Final = 0.6
 PHASES: Final = (Phase.explicit, Phase.generate, Phase.shrink)
@@ -82,8 +89,8 @@ class Search:
 
     def run(self) -> None:
         """Every property that is asked for gets its result."""
-        for property, reason in self._left_out():
-            self.results[property] = PropertyResult(property=property, verdict="not tried", reason=reason)
+        for property, reason in self._without_object():
+            self.results[property] = PropertyResult(property=property, verdict="does not apply", reason=reason)
         examples = max(1, self.settings.examples)
         new_schemas = self._new_schemas()
 
@@ -107,13 +114,13 @@ class Search:
 
             return try_one
 
-        self._judge(OF_THE_CHANGE, examples, change, share=SHARE_OF_THE_CHANGE)
+        self._judge(OF_THE_CHANGE, examples, change, NOWHERE, share=SHARE_OF_THE_CHANGE)
         self._try_a_large_one(change)
         whole_runs = max(min(FEWEST_WHOLE_RUNS, examples), examples // WHOLE_RUNS_EVERY)
-        self._judge(OF_WHOLE_RUNS, whole_runs, whole)
+        self._judge(OF_WHOLE_RUNS, whole_runs, whole, ANYWHERE)
         self._kill_everywhere(whole, whole_runs)
 
-    def _left_out(self) -> Iterator[tuple[Property, str]]:
+    def _without_object(self) -> Iterator[tuple[Property, str]]:
         subject = self.subject
         asked = self.settings.properties
         if Property.QUERIES in asked and not subject.migration.queries:
@@ -128,6 +135,7 @@ class Search:
         kind: Sequence[Property],
         examples: int,
         trial: Trials,
+        at: SearchStrategy[int],
         *,
         share: float = 1.0,
     ) -> None:
@@ -140,7 +148,7 @@ class Search:
         while wanted:
             self._done = 0
             self._refusals.clear()
-            fault = self._search(trial, wanted, left, examples)
+            fault = self._search(trial, wanted, left, examples, at)
             seconds = time.monotonic() - began
             tried = examples - left + self._done
             if fault is None:
@@ -168,21 +176,25 @@ class Search:
             )
 
     def _search(
-        self, trial: Trials, wanted: Sequence[Property], examples: int, of: int, at: SearchStrategy[int] = ANYWHERE
+        self, trial: Trials, wanted: Sequence[Property], examples: int, of: int, at: SearchStrategy[int]
     ) -> Failed | None:
         """What fails on the smallest database that Hypothesis comes to; None where nothing fails on any of them."""
         try_it = trial(frozenset(wanted))
         failing_since: float | None = None
         waited = 0.0
+        known: set[str] = set()
 
         def try_one(drawn: Contents, at: int) -> None:
             nonlocal failing_since, try_it, waited
+            if (same := f"{drawn} {at}") in known:
+                return
             if self._is_over() or (failing_since is not None and time.monotonic() - failing_since > SHRINK_SECONDS):
                 raise _TimeIsOver
             began = time.monotonic()
             try:
                 try_it(drawn, at)
             except NotForThis as unfit:
+                known.add(same)
                 self._refusals.append(str(unfit))
                 if (taken := time.monotonic() - began) >= LONG_SECONDS:
                     waited += taken
@@ -195,6 +207,7 @@ class Search:
                     failing_since, try_it = time.monotonic(), trial(frozenset({fault.property}))
                 self._keep(fault, drawn)
                 raise
+            known.add(same)
             if failing_since is None:
                 self._done += 1
                 self.tried += 1
@@ -210,24 +223,32 @@ class Search:
             return next((fault for _, fault, _ in self._found.values()), None)
         except (Flaky, BaseExceptionGroup) as error:
             return self._unsteady(error)
-        except Unsatisfiable:
-            return None
         return None
 
     def _given(self, try_one: Callable[[Contents, int], None], examples: int, at: SearchStrategy[int]) -> None:
-        chosen = hypothesis.settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            derandomize=False,
-            report_multiple_bugs=False,
-            print_blob=False,
-            suppress_health_check=list(HealthCheck),
-            phases=PHASES,
-            verbosity=hypothesis.Verbosity.quiet,
-        )
-        test = hypothesis.given(drawn=self._databases, at=at)(try_one)
-        hypothesis.seed(self.settings.seed)(chosen(test))()
+        """So many that differ, in batches: after ten that hold, Hypothesis makes most of the next ones by copying parts of
+        those before them, and what one column has is then seldom new. Ends early where nothing new is drawn any more."""
+        idle = 0
+        for batch in count():
+            known = self._done + len(self._refusals)
+            chosen = hypothesis.settings(
+                # Each begins with the simplest one, which is known after the first.
+                max_examples=min(BATCH, examples - self._done + (batch > 0)),
+                deadline=None,
+                database=None,
+                derandomize=False,
+                report_multiple_bugs=False,
+                print_blob=False,
+                suppress_health_check=list(HealthCheck),
+                phases=PHASES,
+                verbosity=hypothesis.Verbosity.quiet,
+            )
+            test = hypothesis.given(drawn=self._databases, at=at)(try_one)
+            with suppress(Unsatisfiable):
+                hypothesis.seed(f"{self.settings.seed} {batch}")(chosen(test))()
+            idle = idle + 1 if self._done + len(self._refusals) == known else 0
+            if self._done >= examples or idle >= IDLE_BATCHES or len(self._refusals) >= REFUSALS + MOST_REFUSED * self._done:
+                return
 
     @cached_property
     def _databases(self) -> SearchStrategy[Contents]:

@@ -67,8 +67,7 @@ def column_values(
             raise ConfigurationError("T373", table=table.name, column=column.name, type=column.type)
         # A key's column too: rather the default than no rows.
         return Pool(common=()).strategy(null=null, left_out=column.has_default)
-    new = [each for each in hints_for(side, table, column, narrowing, mentioned).all if each not in pool.common]
-    return evolve(pool, hints=new).strategy(null=null, left_out=left_out)
+    return evolve(pool, hints=hints_for(side, table, column, narrowing, mentioned).all).strategy(null=null, left_out=left_out)
 
 
 def _local_pool(table: TableShape, column: ColumnShape, narrowing: Narrowing) -> Pool:
