@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .progress import following
-from .proving_view import show_verifications, verifications_json
 from .teaching import Lesson, TaughtCommand
-from .trouble import BLOCKED, DONE, FAILED, INTERRUPTED, USAGE, shown_address
+from .trouble import BLOCKED, DONE, FAILED, INTERRUPTED, USAGE, error_json, shown_address
 
 if TYPE_CHECKING:
     from ...migrations.definition import SideName
+    from ..verification.outcome import Unverified, Verification
     from ..verification.settings import Settings
+    from ..verification.verifying import Verifier
     from .invocation import Invocation
 
 EXAMPLES: Final = 100
@@ -56,32 +57,51 @@ def _seconds(ctx: click.Context, option: click.Parameter, given: str | None) -> 
 
 
 def run_test(invocation: Invocation, migration: str | None, **options: Any) -> int:
-    """Verify one migration, or all of them."""
+    """Verify one migration, or all of them: each is shown as soon as it is verified."""
     from ...events.errors import DefinitionError, TwinstepError
     from ..report import error_report
 
     if find_spec("hypothesis") is None:
         raise DefinitionError("T388", package="hypothesis")
     from ..verification.verifying import Verifier
+    from .proving_view import exit_code, show_one, show_total, verifications_json
 
     listener = following(invocation.err)
+    found: list[Verification | Unverified] = []
+    given = _given(invocation, options)
     try:
-        with (
-            ExitStack() as servers,
-            Verifier(invocation.configuration.migrations) as verifier,
-            listener.shown("verifying"),
-        ):
+        with ExitStack() as servers, Verifier(invocation.configuration.migrations) as verifier:
             server = cache(partial(_started, servers)) if options["server"] is None else options["server"]
             chosen = _settings(options, server, listener.under_way)
-            names = verifier.ids if options["all"] and verifier.ids else [migration]
-            found = [verifier.verify(name, settings=chosen) for name in names]
+            every = options["all"] and verifier.ids
+            for name in verifier.ids if every else [migration]:
+                with listener.shown("verifying"):
+                    found.append(_verified(verifier, name, chosen, others=bool(every)))
+                if not invocation.as_json:
+                    show_one(found, invocation.out, given=given)
     except KeyboardInterrupt:
         effect = "Nothing but scratch databases was touched, and they are gone."
-        invocation.refuse("interrupted", error_report(TwinstepError("T158", effect=effect, next_step="Run it again.")))
+        interrupted = error_report(TwinstepError("T158", effect=effect, next_step="Run it again."))
+        invocation.trouble(interrupted)
+        if invocation.as_json:
+            data = {**verifications_json(found), "outcome": "interrupted", "error": error_json(interrupted)}
+            invocation.answer(lambda: data, lambda screen: None)
         return INTERRUPTED
-    given = _given(invocation, options)
-    invocation.answer(lambda: verifications_json(found), lambda screen: show_verifications(found, screen, given=given))
-    return max(each.exit_code for each in found)
+    invocation.answer(lambda: verifications_json(found), lambda screen: show_total(found, screen))
+    return exit_code(found)
+
+
+def _verified(verifier: Verifier, name: str | None, chosen: Settings, *, others: bool) -> Verification | Unverified:
+    """What is found of it; where there are others, one that cannot be verified does not keep them from it."""
+    from ...events.errors import DefinitionError
+    from ..verification.outcome import Unverified
+
+    try:
+        return verifier.verify(name, settings=chosen)
+    except DefinitionError as error:
+        if name is None or not others:
+            raise
+        return Unverified(migration=name, error=error)
 
 
 def _given(invocation: Invocation, options: Mapping[str, Any]) -> list[str]:

@@ -6,35 +6,76 @@ Pure. Read next: `../verification/outcome.py` (what is shown).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ..report import error_report
+from ..verification.outcome import EXIT_CODES, Unverified, Verification
 from .figures import count, counted, seconds
 from .screen import BAD, GOOD, HEADING, Screen
+from .trouble import error_json, show_error
 
 if TYPE_CHECKING:
     from ...events.types import Json
-    from ..verification.outcome import Counterexample, PropertyResult, Verification
+    from ..verification.outcome import Counterexample, PropertyResult
+
+Answer: TypeAlias = "Verification | Unverified"
 
 TOLD: Final = 8
+NOT_VERIFIED: Final = "not verified"
+AGAIN: Final = "the same"
 
 
-def show_verifications(found: Sequence[Verification], screen: Screen, *, given: Sequence[str] = ()) -> None:
-    """One after the other; the failures of each below its table. `given` are the words of the command that it takes to see
-    the same again, beside the migration, the property and the seed."""
-    for number, each in enumerate(found):
-        if number:
-            screen.line()
-        show_verification(each, screen, given=given)
+def show_one(found: Sequence[Answer], screen: Screen, *, given: Sequence[str] = ()) -> None:
+    """The last one of them. `given` are the words of the command that it takes to see the same again, beside the migration,
+    the property and the seed."""
+    if len(found) > 1:
+        screen.line()
+    last = found[-1]
+    if isinstance(last, Verification):
+        show_verification(last, screen, given=given)
+    else:
+        screen.line(last.migration, HEADING)
+        show_error(error_report(last.error), screen)
+        screen.line()
+        screen.line(f"{last.migration}: not verified", BAD)
+
+
+def show_total(found: Sequence[Answer], screen: Screen) -> None:
+    """What several come to, by name where they do not hold."""
+    if len(found) < 2:
+        return
+    screen.line()
+    named = {word: [each.migration for each in found if outcome_of(each) == word] for word in (*EXIT_CODES, NOT_VERIFIED)}
+    said = [
+        f"{word} {len(names)}" + (f" ({', '.join(names)})" if word != "holds" else "") for word, names in named.items() if names
+    ]
+    screen.line(f"{counted(len(found), 'migration')}: {', '.join(said)}", GOOD if exit_code(found) == 0 else BAD)
+
+
+def outcome_of(found: Answer) -> str:
+    """Of one migration, in a word or two."""
+    return found.outcome if isinstance(found, Verification) else NOT_VERIFIED
+
+
+def exit_code(found: Sequence[Answer]) -> int:
+    """A property that fails comes first, then why one was not verified, then that nothing was tried."""
+    codes = [each.exit_code for each in found if isinstance(each, Verification)]
+    refused = [each.error.exit_code for each in found if isinstance(each, Unverified)]
+    return EXIT_CODES["fails"] if EXIT_CODES["fails"] in codes else max(refused, default=0) or max(codes, default=0)
 
 
 def show_verification(found: Verification, screen: Screen, *, given: Sequence[str] = ()) -> None:
     """The table, the failures, and one line of what it comes to."""
     screen.line(f"{found.migration}, on databases drawn from seed {found.seed}", HEADING)
-    rows = [
-        (str(each.property), each.verdict, count(each.examples) if each.examples else "", each.reason or each.property.sentence)
-        for each in found.results
-    ]
+    said: set[str] = set()
+    rows = []
+    for each in found.results:
+        text = each.reason or each.property.sentence
+        rows.append(
+            (str(each.property), each.verdict, count(each.examples) if each.examples else "", AGAIN if text in said else text)
+        )
+        said.add(text)
     screen.table(("property", "verdict", "databases", "what it says"), rows, right={2}, indent="  ")
     for each in found.failures:
         screen.line()
@@ -44,7 +85,8 @@ def show_verification(found: Verification, screen: Screen, *, given: Sequence[st
     if found.untried:
         screen.paragraph(untried(found), first="  finding: ")
     screen.line()
-    words = "holds" if found.ok else f"{counted(len(found.failures), 'property', 'properties')} failed"
+    failed = f"{counted(len(found.failures), 'property', 'properties')} failed"
+    words = {"fails": failed, "not tried": "nothing could be tried, so that nothing is known of it"}.get(found.outcome, "holds")
     total = f"{counted(found.examples, 'database')} in {seconds(found.seconds)}"
     screen.line(f"{found.migration}: {words}; {total}", GOOD if found.ok else BAD)
 
@@ -89,16 +131,24 @@ def _rows(fault: Counterexample) -> str:
     return "without any row" if not fault.rows else f"with {counted(fault.rows, 'row')}"
 
 
-def verifications_json(found: Sequence[Verification]) -> Mapping[str, Json]:
+def verifications_json(found: Sequence[Answer]) -> dict[str, Json]:
     """One object: the outcome of all, and each migration."""
-    outcome = "holds" if all(each.ok for each in found) else "fails"
-    return {"outcome": outcome, "migrations": [_verification_json(each) for each in found]}
+    outcomes = [outcome_of(each) for each in found]
+    outcome = next((word for word in ("fails", NOT_VERIFIED, "not tried") if word in outcomes), "holds")
+    return {"outcome": outcome, "migrations": [_answer_json(each) for each in found]}
+
+
+def _answer_json(found: Answer) -> dict[str, Json]:
+    if isinstance(found, Verification):
+        return _verification_json(found)
+    error = dict(error_json(error_report(found.error)))
+    return {"migration": found.migration, "outcome": NOT_VERIFIED, "error": error}
 
 
 def _verification_json(found: Verification) -> dict[str, Json]:
     return {
         "migration": found.migration,
-        "outcome": "holds" if found.ok else "fails",
+        "outcome": found.outcome,
         "seed": found.seed,
         "databases": found.examples,
         "seconds": round(found.seconds, 3),

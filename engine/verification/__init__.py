@@ -6,7 +6,7 @@
 
     def test_it_loses_nothing():
         found = verify_migration("migrations/", "0012_phase3", examples=200)
-        assert found.ok, found.failures
+        assert found.ok, found
 
 `twinstep test` and the pytest plugin are two more faces of the same. It needs the extra `verification` (Hypothesis, pytest).
 Read next: `properties.py` (what must hold), `verifying.py` (how it is tried), `rows.py` (how databases are drawn).

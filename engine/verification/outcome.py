@@ -6,14 +6,20 @@ Values only, mirrored by the JSON of `twinstep test`. Read next: `verifying.py` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from ...events.errors import TwinstepError
 from ...migrations.definition import SideName
 from .properties import Property
 
-Verdict: TypeAlias = Literal["holds", "fails", "not tried"]
+Verdict: TypeAlias = Literal["holds", "fails", "not tried", "does not apply"]
+"""`not tried` is what could have failed, and of which nothing is known; `does not apply` what the migration has nothing for."""
+
+Outcome: TypeAlias = Literal["holds", "fails", "not tried"]
+
+EXIT_CODES: Final[Mapping[Outcome, int]] = {"holds": 0, "fails": 1, "not tried": 5}
 
 
 @frozen(kw_only=True)
@@ -58,9 +64,17 @@ class Verification:
     untried: tuple[str, ...] = ()
 
     @property
+    def outcome(self) -> Outcome:
+        """What it comes to. `not tried`: of all that was asked for, nothing could be tried on a single database."""
+        verdicts = {result.verdict for result in self.results}
+        if "fails" in verdicts:
+            return "fails"
+        return "not tried" if "not tried" in verdicts and "holds" not in verdicts else "holds"
+
+    @property
     def ok(self) -> bool:
-        """Whether nothing fails."""
-        return not self.failures
+        """Whether nothing fails, and something was tried."""
+        return self.outcome == "holds"
 
     @property
     def failures(self) -> tuple[PropertyResult, ...]:
@@ -69,9 +83,17 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """The command's: 1 where a property fails."""
-        return 0 if self.ok else 1
+        """The command's: 1 where a property fails, 5 where nothing could be tried."""
+        return EXIT_CODES[self.outcome]
 
     def result(self, property: Property) -> PropertyResult | None:
         """That of one property."""
         return next((result for result in self.results if result.property is property), None)
+
+
+@frozen(kw_only=True)
+class Unverified:
+    """One of several migrations that could not be verified at all, and why."""
+
+    migration: str
+    error: TwinstepError

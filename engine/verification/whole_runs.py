@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 from attrs import evolve, frozen
 
 from ...events.errors import Refused
+from ...events.messages import UNTOUCHED
 from ...events.types import Json
 from ...migrations.definition import Migration, Side, SideName
 from ..rehearsal_telling import BACKWARD
@@ -247,4 +248,4 @@ def _error(report: Report) -> str:
     if report.error is None:
         told = [run.error.message for run in report.runs if run.error is not None]
         return told[-1] if told else report.outcome
-    return f"{report.error.code} {report.error.message}"
+    return f"{report.error.code} {report.error.message}".removesuffix(f" {UNTOUCHED}")
