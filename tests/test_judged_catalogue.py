@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import strategies as st
 from judged import found, judged
 from migration_entries import Right, Wrong
 from right_migrations import RIGHT
@@ -46,3 +47,13 @@ def test_a_wrong_migration_is_found_wrong(entry: Wrong, server: str | None) -> N
 def test_a_right_migration_is_not_blamed(entry: Right, server: str | None) -> None:
     verification = judged(entry, server, examples=10)
     assert verification.ok, verification.failures
+
+
+def test_a_kill_that_chance_left_out_is_tried_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of crossing is met once, on the largest database, and a small one is then looked for."""
+    monkeypatch.setattr("twinstep.engine.verification.searching.ANYWHERE", st.just(0))
+    (entry,) = (each for each in WRONG if each.name == "a file that says that it is done")
+    (result,) = judged(entry, None, examples=20, properties=("crash",)).failures
+    assert result.counterexample is not None
+    assert "killed at" in result.counterexample.told[0]
+    assert (result.examples, result.counterexample.rows) == (5, 1)  # four by chance, and the one that was not

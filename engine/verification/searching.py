@@ -146,8 +146,6 @@ class Search:
         left = examples
         began = time.monotonic()
         while wanted:
-            self._done = 0
-            self._refusals.clear()
             fault = self._search(trial, wanted, left, examples, at)
             seconds = time.monotonic() - began
             tried = examples - left + self._done
@@ -214,6 +212,8 @@ class Search:
                 self.settings.on_progress(self.subject.id, self._done, of)
                 self._largest = max(self._largest, drawn, key=_rows)
 
+        self._done = 0
+        self._refusals.clear()
         self._found.clear()
         try:
             self._given(try_one, examples, at)
