@@ -12,6 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -193,17 +194,17 @@ def answer_of(databases: Databases, query: Query) -> list[str] | None:
                 return None
     if databases.remote is None:
         return None
-    with closing(open_remote(databases.remote)) as connection:
-        try:
-            with connection.transaction(force_rollback=True):
-                width = len(connection.execute(query.sql.encode()).description or ())
-            with connection.transaction(force_rollback=True):
-                return _texts(connection.execute(determined(query.sql, query.side, width).encode()))
-        except psycopg.errors.UndefinedFunction:  # no order of a type such as json
-            with connection.transaction(force_rollback=True):
-                return sorted(_texts(connection.execute(query.sql.encode())))
-        except psycopg.Error:
-            return None
+    connection = databases.session
+    try:
+        with connection.transaction(force_rollback=True):
+            width = len(connection.execute(query.sql.encode()).description or ())
+        with connection.transaction(force_rollback=True):
+            return _texts(connection.execute(determined(query.sql, query.side, width).encode()))
+    except psycopg.errors.UndefinedFunction:  # no order of a type such as json
+        with connection.transaction(force_rollback=True):
+            return sorted(_texts(connection.execute(query.sql.encode())))
+    except psycopg.Error:
+        return None
 
 
 def _texts(cursor: psycopg.Cursor[Any]) -> list[str]:
@@ -215,6 +216,7 @@ def _texts(cursor: psycopg.Cursor[Any]) -> list[str]:
     return [repr(tuple(None if value is None else value.decode("utf-8", "replace") for value in row)) for row in values]
 
 
+@cache
 def determined(sql: str, side: SideName, width: int) -> str:
     """The query with every column of its answer behind what it is ordered by: rows that tie have an order then.
 
