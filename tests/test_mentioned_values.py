@@ -22,7 +22,7 @@ NOTES = """
 """
 REMOTE_NOTES = """
     CREATE TABLE notes (id bigint PRIMARY KEY, title text NOT NULL, status varchar(20), size integer, weight numeric(8, 2),
-        due timestamptz, day date, tag uuid)
+        due timestamptz, day date, tag uuid, doc jsonb)
 """
 LOSSES = {
     "a text": "DELETE FROM notes WHERE status = 'obsolete'",
@@ -42,6 +42,7 @@ LOCAL_LOSSES = {
     **LOSSES,
     "another pattern": "DELETE FROM notes WHERE title GLOB '[x-z]?-*'",
     "what parts a text": "UPDATE notes SET title = substr(title, 1, instr(title, ';') - 1) WHERE instr(title, ';') > 0",
+    "a key of a document": "UPDATE notes SET title = json_remove(title, '$.x') WHERE json_type(title, '$.x') IS NOT NULL",
     "a document": "UPDATE notes SET title = json(title) WHERE json_valid(title)",
     "the zone of a time": "UPDATE notes SET due = datetime(due) WHERE datetime(due) IS NOT NULL",
 }
@@ -51,6 +52,9 @@ REMOTE_LOSSES = {
     "a date": "UPDATE notes SET title = 'x' WHERE day = DATE '2031-05-07'",
     "a uuid": "DELETE FROM notes WHERE tag = 'b5f6d8c1-1111-4222-8333-444455556666'",
     "a part of a second": "UPDATE notes SET due = date_trunc('second', due)",
+    "what the session's time zone decides": "ALTER TABLE notes ALTER due TYPE timestamp",
+    "a key of a document": "UPDATE notes SET doc = doc - 'x' WHERE jsonb_typeof(doc) = 'object'",
+    "deep in a document": "UPDATE notes SET doc = doc #- '{s,k}' WHERE doc->'s'->>'k' = 'old'",
     "in a block": "DO $$ BEGIN DELETE FROM notes WHERE status = 'obsolete'; END $$",
 }
 FOUND = (Property.APPLIES, Property.KEEPS_ROWS)
@@ -85,7 +89,7 @@ def test_a_loss_behind_a_condition_is_found_on_the_device(up: Step) -> None:
     assert fails("local", up)
 
 
-@pytest.mark.parametrize("name", ["two conditions", "a day", "in a block"])
+@pytest.mark.parametrize("name", ["two conditions", "a day", "in a block", "what the session's time zone decides"])
 def test_a_loss_behind_a_condition_is_found_on_the_server(name: str, postgres: EmbeddedPostgres) -> None:
     assert fails("remote", REMOTE_LOSSES[name], postgres.url())
 

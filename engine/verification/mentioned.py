@@ -9,6 +9,7 @@ Pure: no database. Read next: `values.py` (who gives them to columns), `../../mi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -44,12 +45,14 @@ _QUOTED: Final = re.compile(r"[eE]?'(?P<text>.*)'", re.DOTALL)
 _STATEMENT: Final = re.compile(
     r"\s*(?:SELECT|WITH|VALUES|INSERT|REPLACE|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP)\s", re.IGNORECASE
 )
+_PATH: Final = re.compile(r"(?:\$\.|\{)?(?P<keys>\"?\w+\"?(?:[.,]\"?\w+\"?)*)\}?")
 _GLOB_SET: Final = re.compile(r"\[(.)[^]]*\]")
 _DOLLARS: Final = re.compile(r"(?P<tag>\$\w*\$)(?P<text>.*)(?P=tag)", re.DOTALL)
 
 # A document that is not as a database would write it, and times of several forms, with all their parts.
+_JSON: Final = ("json", "to_json")
 _GIVEN_TO: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
-    ("json", "to_json"): ('{"b": 2, "a": 1.0}', "[1,  null]"),
+    _JSON: ('{"b": 2, "a": 1.0}', "[1,  null]"),
     ("date", "time", "julianday", "strftime", "strptime", "unixepoch", "fromiso", "to_date", "to_timestamp"): (
         "2024-02-29T23:59:59.5+05:30",
         "2024-02-29 23:59:59",
@@ -60,10 +63,12 @@ _GIVEN_TO: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
 
 @frozen(kw_only=True)
 class Mentioned:
-    """Texts and numbers, in the order in which they were met first. `words` are all that may be names, in small letters."""
+    """Texts and numbers, in the order in which they were met first, and JSON that is made of them. `words` are all that may
+    be names, in small letters."""
 
     texts: tuple[str, ...] = ()
     numbers: tuple[Number, ...] = ()
+    documents: tuple[str, ...] = ()
     words: frozenset[str] = frozenset()
 
     @property
@@ -91,8 +96,10 @@ def mentioned_by(side: SideName, compiled: CompiledSide) -> Mentioned:
             texts.update(dict.fromkeys(_as_texts(found)))
         else:
             numbers[found] = None
-    texts = dict.fromkeys([*tuple(texts)[:MOST], *_of_functions(words)])
-    return Mentioned(texts=tuple(texts), numbers=tuple(numbers)[:MOST], words=frozenset(words))
+    said, counted = tuple(texts)[:MOST], tuple(numbers)[:MOST]
+    documents = tuple(dict.fromkeys(_documents(said, counted)))[:MOST]
+    given = [*_of_functions(words), *(documents if any(word.startswith(_JSON) for word in words) else ())]
+    return Mentioned(texts=tuple(dict.fromkeys([*said, *given])), numbers=counted, documents=documents, words=frozenset(words))
 
 
 @frozen
@@ -168,6 +175,23 @@ def _as_texts(literal: str) -> Iterator[str]:
         yield _GLOB_SET.sub(r"\1", literal).replace("*", "").replace("?", "1")
     if 0 < len(literal) <= LONGEST_SEPARATOR and not any(map(str.isalnum, literal)):
         yield f"a{literal}b{literal}c"
+
+
+def _documents(texts: Iterable[str], numbers: Iterable[Number]) -> Iterator[str]:
+    """JSON in which each text that may be a key or a path is one, with each other text or number.
+
+    >>> list(_documents(["$.state.name", "old"], [7]))[:4]
+    ['{"state": {"name": 1}}', '{"state": {"name": "old"}}', '{"state": {"name": 7}}', '{"old": 1}']
+    """
+    spoken = [*texts, *(_plain(number) for number in numbers)]
+    for path in spoken:
+        if isinstance(path, str) and (found := _PATH.fullmatch(path)):
+            keys = re.split(r"[.,]", found["keys"].replace('"', ""))
+            for value in (1, *(each for each in spoken if each != path)):
+                document: object = value
+                for key in reversed(keys):
+                    document = {key: document}
+                yield json.dumps(document, ensure_ascii=False)
 
 
 def _of_functions(words: Collection[str]) -> Iterator[str]:
@@ -262,6 +286,8 @@ def _remote_hints(column: ColumnShape, narrowing: Narrowing, mentioned: Mentione
         days = [day for text in mentioned.texts for day in _DAY.findall(text)]
         own = (f"{day}{rest}" for each in days for day in _days(each, (0,)))
         near = (f"{day}{rest}" for each in days for day in _days(each, (-1, 1)))
+    elif column.kind in ("json", "jsonb"):
+        own = mentioned.documents
     elif column.kind == "uuid":
         own = filter(_UUID.fullmatch, mentioned.texts)
     return Hints(own=tuple(own), near=tuple(near))

@@ -224,7 +224,7 @@ _LIMITED: Final[Mapping[str, Callable[[ColumnShape, Narrowing], Pool]]] = {
     "varbit": _bits,
 }
 
-_JSON: Final = ("{}", "[]", "0", "null", '""', '{"a": 1}', "true", '[1, "b", null]', '{"a": {"b": [{}]}}', "[[]]")
+_JSON: Final = ("{}", "[]", "0", "null", '""', '{"a": 1, "b": null}', "true", '[1, "b", null]', '{"a": {"b": [{}]}}', "[[]]")
 _ODD_JSON: Final = (
     '"é"',
     '"it\'s"',
@@ -245,7 +245,7 @@ _ANY_JSON: Final = st.recursive(
 
 _DATES: Final = ("2024-01-01", "2024-02-29", "1970-01-01", "2000-12-31", "1999-12-31", "2024-03-31")
 _ODD_DATES: Final = ("infinity", "-infinity", "0001-01-01 BC", "4713-01-01 BC", "5874897-12-31", "0001-01-01", "1582-10-10")
-_TIMES: Final = ("00:00:00", "12:00:00", "23:59:59", "00:00:01", "02:30:00")
+_TIMES: Final = ("00:00:00", "12:00:00", "23:59:59.5", "00:00:01", "02:30:00.000001")
 
 
 def _moments(days: Iterable[str], zone: str) -> list[str]:
@@ -289,7 +289,7 @@ _OTHERS: Final[Mapping[str, Pool]] = {
         free=_MOMENTS.map(lambda text: text + "+00"),
     ),
     "interval": Pool(
-        common=("00:00:00", "00:00:01", "1 day", "1 mon", "1 year", "-1 days", "02:00:00"),
+        common=("00:00:00", "00:00:01", "1 day", "1 mon", "1 year", "-1 days", "30:00:00"),
         odd=("1 day -00:00:01", "1 mon -30 days", "24:00:00", "P1Y2M3DT4H5M6S", "178000000 years", "00:00:00.000001"),
     ),
     "inet": Pool(common=("10.0.0.1", "127.0.0.1", "10.0.0.0/8", "::1"), odd=("0.0.0.0/0", "::ffff:1.2.3.4", "10.0.0.1/8")),
