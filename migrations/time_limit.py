@@ -24,7 +24,7 @@ class OutOfTime(BaseException):
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in this thread once `seconds` are over and the block still runs. Other errors pass through."""
+    """Raise OutOfTime in this thread once `seconds` are over and the block still runs. Other errors pass, before that."""
     limit = _Limit(threading.get_ident())
     limit.arm(max(seconds, 0.001))
     try:
@@ -36,8 +36,9 @@ def limited(seconds: float) -> Iterator[None]:
                 break
             except OutOfTime:
                 continue
-    if limit.fired:
-        raise OutOfTime
+        if limit.fired:
+            # Whatever else has come out, came of it: raised inside a callback of SQLite's, it is an error of the statement.
+            raise OutOfTime
 
 
 class _Limit:

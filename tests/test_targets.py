@@ -880,6 +880,22 @@ def test_a_function_that_never_ends_is_interrupted_and_leaves_nothing(place: Pla
     place.target(wait_seconds=5).hold()
 
 
+@on("place", ["sqlite wal", "sqlite delete"], indirect=True)
+def test_a_function_that_is_interrupted_inside_a_statement_is_out_of_time_and_was_not_stopped_by_hand(place: Place) -> None:
+    """SQLite asks the guard at each statement: what is raised there comes out as an error of the statement."""
+
+    def step_by_step(connection: Connection) -> None:
+        while True:
+            connection.exec_driver_sql("UPDATE item SET n = n WHERE n BETWEEN 1 AND 2")
+
+    before = place.world()
+    for _ in range(3):
+        with pytest.raises(Refused) as refused:
+            place.target().apply(order(work(place, (place.adding(10), step_by_step), place.add(-10), timeout_seconds=0.3)))
+        assert refused.value.code == "T269"
+        assert place.world() == before
+
+
 @on("place", ["postgres"], indirect=True)
 def test_a_function_that_keeps_its_transaction_open_for_too_long_loses_it_and_its_locks(place: Place) -> None:
     def sleep(connection: Connection) -> None:
