@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ...migrations.definition import Expectation, SideName
 from ...migrations.sqlite_text import fold
@@ -104,11 +104,17 @@ class _Comparison:
         if not table.rows:
             return
         columns = self._columns(table, now)
-        key = table.key if all(column in columns for column in table.key) else ()
-        if key:
-            yield from self._by_key(name, table, now, columns, key)
-        else:
+        # A key that is declared to change tells no row from another.
+        is_kept = all(column in columns and (name, column) not in self._declared for column in table.key)
+        if not table.key or not is_kept:
             yield from self._by_values(name, table, now, columns)
+            return
+        named, nameless = _by_null(table, table.key)
+        named_now, nameless_now = _by_null(now, [columns[column] for column in table.key])
+        if named.rows:
+            yield from self._by_key(name, named, named_now, columns, table.key)
+        if nameless.rows:
+            yield from self._by_values(name, nameless, nameless_now, columns, whole=False)
 
     def _columns(self, table: TableLook, now: TableLook) -> dict[str, str]:
         """The name that each column bears now; one that bears another is known by its values."""
@@ -190,8 +196,11 @@ class _Comparison:
                     return True
         return False
 
-    def _by_values(self, name: str, table: TableLook, now: TableLook, columns: Mapping[str, str]) -> Iterator[str]:
-        """A table without a key: as many equal rows as before."""
+    def _by_values(
+        self, name: str, table: TableLook, now: TableLook, columns: Mapping[str, str], *, whole: bool = True
+    ) -> Iterator[str]:
+        """A table without a key: as many equal rows as before. Where they are not the `whole` of it, what becomes of a column
+        is told by the others."""
         compared = [column for column in table.columns if column in columns and (name, column) not in self._declared]
         was = Counter(tuple(row[table.place(column)] for column in compared) for row in table.rows)
         found = Counter(tuple(row[now.place(columns[column])] for column in compared) for row in now.rows)
@@ -202,7 +211,7 @@ class _Comparison:
         twice = Counter({row: found[row] - number for row, number in was.items() if found[row] > number})
         if twice:
             yield f"{_are(twice.total(), 'row', name, 'there more often')}: {_examples(_row(compared, row) for row in twice)}"
-        for column in table.columns:
+        for column in table.columns if whole else ():
             if column not in columns and (name, column) not in self._declared:
                 at = table.place(column)
                 values = [row[at] for row in table.rows if row[at] is not None]
@@ -248,6 +257,16 @@ class _Comparison:
             return False
         ids = (_whole(row[table.place(table.key[0])]) for row in table.rows)
         return any(each is not None and each >= number for each in ids)
+
+
+def _by_null(table: TableLook, key: Sequence[str]) -> tuple[TableLook, TableLook]:
+    """The rows that have the key, and those in which a part of it is NULL, which SQLite lets through: no key is alike then."""
+    places = [table.place(column) for column in key]
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for row in table.rows:
+        parts[any(row[place] is None for place in places)].append(row)
+    named, nameless = parts
+    return evolve(table, rows=tuple(named)), evolve(table, rows=tuple(nameless))
 
 
 def _whole(value: Value) -> int | None:
