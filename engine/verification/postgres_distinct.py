@@ -88,7 +88,8 @@ def _longer(text: str, number: int, limit: int | None, narrowing: Narrowing) -> 
     suffix = str(number)
     if most is not None and len(suffix) > most:
         return None
-    return (text if most is None else text[: most - len(suffix)]) + suffix
+    kept = text if most is None else text[: most - len(suffix)]
+    return kept.ljust((narrowing.min_length or 0) - len(suffix), "a") + suffix
 
 
 def _number(column: ColumnShape, narrowing: Narrowing, text: str, number: int) -> str | None:

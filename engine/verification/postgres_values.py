@@ -53,7 +53,10 @@ def remote_pool(column: ColumnShape, narrowing: Narrowing, *, known: bool) -> Po
     if column.kind in _LIMITED:
         return _LIMITED[column.kind](column, narrowing)
     found = _OTHERS.get(column.kind)
-    return found if found is None or not known else Pool(common=found.common, free=found.free)
+    if found is None or not known:
+        return found
+    # A time of limited precision is rounded, and may then be another one's.
+    return Pool(common=[each for each in found.common if "(" not in column.type or "." not in str(each)], free=found.free)
 
 
 def _written(choice: Choice, column: ColumnShape) -> str:
