@@ -153,7 +153,7 @@ def test_rows_of_the_reference_are_admitted_but_for_metadata_that_is_no_json(con
 
     drawn()
     assert set(tables) == set(shape.by_name)
-    assert sum(tables.values()) > 30 * len(tables) / 2
+    assert sum(tables.values()) > 30 * len(tables) / 3
     user, note = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
     rows = {"id": note, "user_id": user, "title_enc": "\\x", "props_enc": "\\x", "encrypted_metadata": "no json"}
     refused: Content = {

@@ -302,6 +302,29 @@ def test_one_that_hangs_everywhere_is_given_up_after_the_first(monkeypatch: pyte
     assert {each.property for each in others} >= {Property.KEEPS_ROWS, Property.DOWN_RESTORES, *OF_WHOLE_RUNS}
 
 
+def of_settings(up: str, *, key: str = "key TEXT PRIMARY KEY", **given: Any) -> Verification:
+    before = Migration(id="0001_before", local=Side(up=f"CREATE TABLE settings ({key}, value TEXT)"))
+    change = Migration(id="0002_change", local=Side(up=up), **given)
+    return verify_migration([before, change], properties=(Property.KEEPS_ROWS,), large_rows=0)
+
+
+def test_rows_whose_key_is_null_are_told_apart_by_their_values() -> None:
+    """SQLite lets NULL into a primary key that is not declared NOT NULL, as often as one likes."""
+    assert of_settings("ALTER TABLE settings ADD COLUMN extra TEXT").ok
+    found = of_settings("UPDATE settings SET value = 'x' WHERE key IS NULL")
+    assert "settings is gone or changed: key=NULL" in told(found, Property.KEEPS_ROWS)
+
+
+def test_a_key_that_is_declared_to_change_tells_no_row_from_another() -> None:
+    prefixed = "UPDATE settings SET key = 'app.' || key"
+    declared = Expectation(columns_changed=("settings.key",))
+    key = "key INTEGER PRIMARY KEY"
+    assert of_settings("UPDATE settings SET key = -1 - key", key=key, expect=declared).ok
+    assert of_settings(f"{prefixed} WHERE key IS NOT NULL", expect=declared).ok
+    assert not of_settings(prefixed).ok
+    assert not of_settings("UPDATE settings SET key = -1 - key, value = lower(value)", key=key, expect=declared).ok
+
+
 def test_tables_in_which_no_row_was_tried_are_told() -> None:
     """What holds of no rows at all is not known to hold."""
     impossible = Migration(
@@ -313,9 +336,10 @@ def test_tables_in_which_no_row_was_tried_are_told() -> None:
         ),
     )
     change = Migration(id="0002_change", local=Side(up="ALTER TABLE odd ADD COLUMN b"))
-    found = verify_migration([impossible, change], examples=20, large_rows=0, properties=OF_THE_CHANGE)
+    found = verify_migration([impossible, change], examples=20, large_rows=100, properties=OF_THE_CHANGE)
     assert found.ok
     assert found.untried == ("odd", "strange")
+    assert found.findings == ("it holds on a database of 100 rows too",)  # of notes
     assert verified("SELECT 1").untried == ()
 
 

@@ -86,6 +86,7 @@ ODD_TEXTS: Final = (
     "\\",
     "%_",
     "line\nline",
+    "line\r\nline",
     "\t",
     "{}",
     '{"b": 2, "a": 1.0}',

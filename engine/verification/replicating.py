@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from random import Random
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define, field
 
@@ -20,6 +20,8 @@ from .shape import SEQUENCES, Content, KeyShape, Shape, TableShape
 from .standing import leads_nowhere, references, standing
 
 Row: TypeAlias = "Mapping[str, object]"
+
+DEPTH: Final = 64
 
 
 def replicate(shape: Shape, content: Content, *, rows: int, seed: int) -> Content:
@@ -80,9 +82,20 @@ class _Copying:
                 copy = dict(row)
                 if group:
                     self._refer(table, copy, [(key, of_row[place]) for key, of_row in keys], group)
+                    self._deepen(table, copy, place, group)
                 if distinct.let_in(copy) or (group and self._let_in_elsewhere(table, copy, distinct)):
                     made.append(copy)
                     self._groups.setdefault((table.name, place), []).append(copy)
+
+    def _deepen(self, table: TableShape, copy: dict[str, object], place: int, group: int) -> None:
+        """A root becomes a child of the copy before it: trees grow as deep as `DEPTH`."""
+        before = self._groups.get((table.name, place))
+        if not before or not group % DEPTH:
+            return
+        for key in table.foreign_keys:
+            is_root = key.parent == table.name and all(name in copy and copy[name] is None for name in key.columns)
+            if is_root and all(theirs in before[-1] for theirs in key.parent_columns):
+                copy.update({mine: before[-1][theirs] for mine, theirs in zip(key.columns, key.parent_columns, strict=True)})
 
     def _let_in_elsewhere(self, table: TableShape, copy: dict[str, object], distinct: Distinct) -> bool:
         """Move a row that its parents make like another one to the next parents that have none like it."""

@@ -51,6 +51,8 @@ FEWEST_AFTER_A_FAILURE: Final = 20
 REFUSALS: Final = 50
 # No further one is drawn where so many are refused for each that is not.
 MOST_REFUSED: Final = 10
+# A page or batch of so many rows is tried with more than two of them.
+MOST_AT_ONCE: Final = 10_000
 # With ten, Hypothesis would make some of them small on purpose, and copy parts from then on.
 BATCH: Final = 9
 IDLE_BATCHES: Final = 3
@@ -84,6 +86,7 @@ class Search:
     _done: int = field(default=0, init=False)
     _refusals: list[str] = field(factory=list, init=False)
     _largest: Contents = field(factory=dict, init=False)
+    _admitted: Contents = field(factory=dict, init=False)
     _with_rows: set[tuple[SideName, str]] = field(factory=set, init=False)
     _found: dict[Property, tuple[tuple[int, int], Failed, Contents]] = field(factory=dict, init=False)
 
@@ -331,7 +334,9 @@ class Search:
         wanted = [each for each in OF_THE_CHANGE if each in self.results and self.results[each].verdict == "holds"]
         if not wanted or not self.settings.large_rows or self._is_over() or not _rows(self._largest):
             return
-        rows, shapes = self.settings.large_rows, self.scratch.shapes
+        shapes = self.scratch.shapes
+        spoken = [number for side in shapes for number in self.subject.mentioned(side).numbers if number <= MOST_AT_ONCE]
+        rows = max(self.settings.large_rows, *(2 * int(number) + 1 for number in spoken), 0)
         large = {
             side: replicate(shapes[side], content, rows=rows, seed=self.settings.seed)
             for side, content in self._largest.items()
@@ -351,12 +356,13 @@ class Search:
             )
         else:
             self.tried += 1
-            self.findings.append(f"it holds on a database of {_rows(large)} rows too")
+            if rows := _rows(self._admitted):
+                self.findings.append(f"it holds on a database of {rows} rows too")
 
     @contextmanager
     def _filled(self, drawn: Contents) -> Iterator[Databases]:
         with self.scratch.empty() as databases:
-            admitted = databases.fill(self.scratch.shapes, drawn)
+            admitted = self._admitted = databases.fill(self.scratch.shapes, drawn)
             self._with_rows |= {(side, table) for side, content in admitted.items() for table, rows in content.items() if rows}
             yield databases
 

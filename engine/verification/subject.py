@@ -69,8 +69,13 @@ class Subject:
         return Declared.of(self.migration.expect, side, tuple(dropped))
 
     def mentioned(self, side: SideName) -> Mentioned:
-        """The values that it speaks of there."""
-        return mentioned_by(side, self.works[side].compiled) if side in self.works else NOTHING
+        """The values that it speaks of there, and the triggers and views that it meets."""
+        if side not in self.works:
+            return NOTHING
+        earlier = (work for each in self.earlier if (work := works_of(each).get(side)) is not None)
+        units = (unit for work in earlier for unit in work.script.units)
+        texts = [step.text for unit in units for step in unit.up if isinstance(step, Statement)]
+        return mentioned_by(side, self.works[side].compiled, texts)
 
     def has_down(self, side: SideName) -> bool:
         """Whether it can be taken back on that side: the local database has its backup in any case."""

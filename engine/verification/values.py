@@ -38,7 +38,7 @@ from .pools import (
 from .postgres_values import remote_pool
 from .shape import ColumnShape, TableShape
 
-_INTEGERS: Final = (0, 1, 2, -1, 3, 7, 10, 255, 2**31, -(2**31) - 1, 2**53 + 1, HIGHEST, LOWEST)
+_INTEGERS: Final = (0, 1, 2, -1, 3, 7, 11, 255, 2**31, -(2**31) - 1, 2**53 + 1, HIGHEST, LOWEST)
 _REALS: Final = (0.0, 1.0, 0.5, -1.0, 1.5, 90.0, -0.25, 1e10)
 _ODD_REALS: Final = (1e300, -1e-300, 0.1, 2.0**53 + 2, float("inf"), float("-inf"))
 # What INTEGER, REAL and NUMERIC let through; some of it becomes a number, some stays as it is.
