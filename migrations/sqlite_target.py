@@ -63,7 +63,7 @@ from .sqlite_limits import limited_statements
 from .sqlite_marks import note, put_back
 from .steps import ToUndo, down_row, due_units, head_row, stamp, units_to_undo, up_row
 from .target import Comparison, Timing, Undone, Whole
-from .time_limit import OutOfTime, limited
+from .time_limit import OutOfTime, call_within
 from .work import Order, SideWork
 
 if TYPE_CHECKING:
@@ -451,9 +451,13 @@ class SQLiteTarget:
         from ..stores.held_sqlalchemy import sqlalchemy_connection
 
         name = name_of(function)
-        try:
-            with limited(deadline - time.monotonic()), sqlalchemy_connection(connection) as lent:
+
+        def call() -> object:
+            with sqlalchemy_connection(connection) as lent:
                 return function(lent)
+
+        try:
+            return call_within(deadline - time.monotonic(), call)
         except OutOfTime as error:
             raise self._out_of_time(work, f"{name}()") from error
         except TwinstepError as error:

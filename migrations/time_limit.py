@@ -10,8 +10,10 @@ This module must never import anything of Twinstep. Read next: `sqlite_target.py
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 REPEATED_SECONDS = 0.5
 # More than it takes for an exception that is on its way to be raised.
@@ -19,16 +21,19 @@ STEPS = 10
 
 
 class OutOfTime(BaseException):
-    """The time is over. Raised inside the block of `limited`, and out of it."""
+    """The time is over. Raised inside what `call_within` calls, and out of it."""
 
 
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in this thread once `seconds` are over and the block still runs. Other errors pass, before that."""
+def call_within(seconds: float, call: Callable[[], T]) -> T:
+    """What `call` returns, called in this thread. Raises OutOfTime once `seconds` are over and it still runs, whatever comes
+    out of it then; before that its own errors pass.
+
+    No context manager: to end one is a call, and an exception that is raised at its first step would leave the limit behind.
+    """
     limit = _Limit(threading.get_ident())
-    limit.arm(max(seconds, 0.001))
     try:
-        yield
+        limit.arm(max(seconds, 0.001))
+        return call()
     finally:
         while True:  # a call of anything else, such as suppress(), would be one more place where it may be raised
             try:
