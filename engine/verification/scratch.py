@@ -52,8 +52,8 @@ PATIENCE_SECONDS: Final = 5.0
 SQLITE: Final = b"SQLite format 3\0"
 # Databases that nobody needs any more are dropped so many later.
 _LEFT: Final = 2
-# A migration that depends on the session's time zone is not to be right by chance: that of nobody's server, without a table.
-ZONE: Final = "<+0545>-05:45"
+# A migration that depends on the session's time zone is not to be right by chance: that of hardly any server.
+ZONE: Final = "Asia/Kathmandu"
 # Of a dump: what psql reads, and the server does not.
 PSQL_COMMAND: Final = "\\"
 
