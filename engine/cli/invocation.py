@@ -126,8 +126,8 @@ class Invocation:
         """Say on the second stream what went wrong."""
         show_error(error, self.err)
 
-    def refuse(self, outcome: str, error: ErrorReport) -> None:
-        """Answer with an error alone: in words, and with --json as an object too."""
+    def refuse(self, outcome: str, error: ErrorReport, known: Mapping[str, Json] | None = None) -> None:
+        """Answer with an error: in words, and with --json as an object too, beside what is `known` already."""
         self.trouble(error)
         if self.as_json:
-            self.answer(lambda: {"outcome": outcome, "error": error_json(error)}, lambda _: None)
+            self.answer(lambda: {**(known or {}), "outcome": outcome, "error": error_json(error)}, lambda _: None)

@@ -18,7 +18,7 @@ import click
 
 from .progress import following
 from .teaching import Lesson, TaughtCommand
-from .trouble import BLOCKED, DONE, FAILED, INTERRUPTED, USAGE, error_json, shown_address
+from .trouble import BLOCKED, DONE, FAILED, INTERRUPTED, USAGE, shown_address
 
 if TYPE_CHECKING:
     from ...migrations.definition import SideName
@@ -73,19 +73,15 @@ def run_test(invocation: Invocation, migration: str | None, **options: Any) -> i
         with ExitStack() as servers, Verifier(invocation.configuration.migrations) as verifier:
             server = cache(partial(_started, servers)) if options["server"] is None else options["server"]
             chosen = _settings(options, server, listener.under_way)
-            every = options["all"] and verifier.ids
-            for name in verifier.ids if every else [migration]:
+            for name in verifier.ids if options["all"] and verifier.ids else [migration]:
                 with listener.shown("verifying"):
-                    found.append(_verified(verifier, name, chosen, others=bool(every)))
+                    found.append(_verified(verifier, name, chosen, others=options["all"]))
                 if not invocation.as_json:
                     show_one(found, invocation.out, given=given)
     except KeyboardInterrupt:
         effect = "Nothing but scratch databases was touched, and they are gone."
-        interrupted = error_report(TwinstepError("T158", effect=effect, next_step="Run it again."))
-        invocation.trouble(interrupted)
-        if invocation.as_json:
-            data = {**verifications_json(found), "outcome": "interrupted", "error": error_json(interrupted)}
-            invocation.answer(lambda: data, lambda screen: None)
+        error = error_report(TwinstepError("T158", effect=effect, next_step="Run it again."))
+        invocation.refuse("interrupted", error, verifications_json(found))
         return INTERRUPTED
     invocation.answer(lambda: verifications_json(found), lambda screen: show_total(found, screen))
     return exit_code(found)

@@ -58,11 +58,17 @@ def outcome_of(found: Answer) -> str:
     return found.outcome if isinstance(found, Verification) else NOT_VERIFIED
 
 
+def outcome_of_all(found: Sequence[Answer]) -> str:
+    """A property that fails comes first, then one that was not verified, then that nothing was tried."""
+    outcomes = {outcome_of(each) for each in found}
+    return next((word for word in ("fails", NOT_VERIFIED, "not tried") if word in outcomes), "holds")
+
+
 def exit_code(found: Sequence[Answer]) -> int:
-    """A property that fails comes first, then why one was not verified, then that nothing was tried."""
-    codes = [each.exit_code for each in found if isinstance(each, Verification)]
-    refused = [each.error.exit_code for each in found if isinstance(each, Unverified)]
-    return EXIT_CODES["fails"] if EXIT_CODES["fails"] in codes else max(refused, default=0) or max(codes, default=0)
+    """Of all together; where one was not verified, that of its error."""
+    refused = max((each.error.exit_code for each in found if isinstance(each, Unverified)), default=0)
+    codes = {NOT_VERIFIED: refused, **{str(outcome): code for outcome, code in EXIT_CODES.items()}}
+    return codes[outcome_of_all(found)]
 
 
 def show_verification(found: Verification, screen: Screen, *, given: Sequence[str] = ()) -> None:
@@ -133,9 +139,7 @@ def _rows(fault: Counterexample) -> str:
 
 def verifications_json(found: Sequence[Answer]) -> dict[str, Json]:
     """One object: the outcome of all, and each migration."""
-    outcomes = [outcome_of(each) for each in found]
-    outcome = next((word for word in ("fails", NOT_VERIFIED, "not tried") if word in outcomes), "holds")
-    return {"outcome": outcome, "migrations": [_answer_json(each) for each in found]}
+    return {"outcome": outcome_of_all(found), "migrations": [_answer_json(each) for each in found]}
 
 
 def _answer_json(found: Answer) -> dict[str, Json]:

@@ -95,7 +95,7 @@ class _Copying:
         for key in table.foreign_keys:
             is_root = key.parent == table.name and all(name in copy and copy[name] is None for name in key.columns)
             if is_root and all(theirs in before[-1] for theirs in key.parent_columns):
-                copy.update({mine: before[-1][theirs] for mine, theirs in zip(key.columns, key.parent_columns, strict=True)})
+                copy.update(_referring(key, before[-1]))
 
     def _let_in_elsewhere(self, table: TableShape, copy: dict[str, object], distinct: Distinct) -> bool:
         """Move a row that its parents make like another one to the next parents that have none like it."""
@@ -143,4 +143,9 @@ class _Copying:
             copies = self._groups.get(place) if name == table.name else None
             if copies:
                 parent = copies[group] if group < len(copies) else self.random.choice(copies)
-                copy.update({mine: parent[theirs] for mine, theirs in zip(key.columns, key.parent_columns, strict=True)})
+                copy.update(_referring(key, parent))
+
+
+def _referring(key: KeyShape, parent: Row) -> Row:
+    """The part of a row that refers to that parent."""
+    return {mine: parent[theirs] for mine, theirs in zip(key.columns, key.parent_columns, strict=True)}

@@ -25,6 +25,7 @@ from ...events.cut_short import cut_short
 from ...migrations.definition import SideName
 from .filling import as_sql, replicate
 from .looks import Look
+from .mentioned import Mentioned
 from .outcome import Counterexample, PropertyResult, Verdict
 from .own import Own
 from .properties import OF_THE_CHANGE, OF_WHOLE_RUNS, Failed, Property, failed
@@ -231,27 +232,32 @@ class Search:
     def _given(self, try_one: Callable[[Contents, int], None], examples: int, at: SearchStrategy[int]) -> None:
         """So many that differ, in batches: after ten that hold, Hypothesis makes most of the next ones by copying parts of
         those before them, and what one column has is then seldom new. Ends early where nothing new is drawn any more."""
+        quietly = hypothesis.settings(
+            deadline=None,
+            database=None,
+            derandomize=False,
+            report_multiple_bugs=False,
+            print_blob=False,
+            suppress_health_check=list(HealthCheck),
+            phases=PHASES,
+            verbosity=hypothesis.Verbosity.quiet,
+        )
         idle = 0
         for batch in count():
             known = self._done + len(self._refusals)
-            chosen = hypothesis.settings(
-                # Each begins with the simplest one, which is known after the first.
-                max_examples=min(BATCH, examples - self._done + (batch > 0)),
-                deadline=None,
-                database=None,
-                derandomize=False,
-                report_multiple_bugs=False,
-                print_blob=False,
-                suppress_health_check=list(HealthCheck),
-                phases=PHASES,
-                verbosity=hypothesis.Verbosity.quiet,
-            )
+            # Each begins with the simplest one, which is known after the first.
+            chosen = hypothesis.settings(quietly, max_examples=min(BATCH, examples - self._done + (batch > 0)))
             test = hypothesis.given(drawn=self._databases, at=at)(try_one)
             with suppress(Unsatisfiable):
                 hypothesis.seed(f"{self.settings.seed} {batch}")(chosen(test))()
             idle = idle + 1 if self._done + len(self._refusals) == known else 0
             if self._done >= examples or idle >= IDLE_BATCHES or len(self._refusals) >= REFUSALS + MOST_REFUSED * self._done:
                 return
+
+    @cached_property
+    def _mentioned(self) -> Mapping[SideName, Mentioned]:
+        """What the migration speaks of on each side: all that comes before it is read for that, once."""
+        return {side: self.subject.mentioned(side) for side in self.scratch.shapes}
 
     @cached_property
     def _databases(self) -> SearchStrategy[Contents]:
@@ -263,7 +269,7 @@ class Search:
                     columns=self.own.of_side(side),
                     max_rows=self.settings.max_rows,
                     dangling=self.settings.dangling and side == "local",
-                    mentioned=self.subject.mentioned(side),
+                    mentioned=self._mentioned[side],
                 )
                 for side, shape in self.scratch.shapes.items()
             }
@@ -335,8 +341,8 @@ class Search:
         if not wanted or not self.settings.large_rows or self._is_over() or not _rows(self._largest):
             return
         shapes = self.scratch.shapes
-        spoken = [number for side in shapes for number in self.subject.mentioned(side).numbers if number <= MOST_AT_ONCE]
-        rows = max(self.settings.large_rows, *(2 * int(number) + 1 for number in spoken), 0)
+        spoken = [number for each in self._mentioned.values() for number in each.numbers if number <= MOST_AT_ONCE]
+        rows = max([self.settings.large_rows, *(2 * int(number) + 1 for number in spoken)])
         large = {
             side: replicate(shapes[side], content, rows=rows, seed=self.settings.seed)
             for side, content in self._largest.items()

@@ -72,7 +72,7 @@ class Subject:
         """The values that it speaks of there, and the triggers and views that it meets."""
         if side not in self.works:
             return NOTHING
-        earlier = (work for each in self.earlier if (work := works_of(each).get(side)) is not None)
+        earlier = (work for each in self.earlier if (work := work_of(each, side)) is not None)
         units = (unit for work in earlier for unit in work.script.units)
         texts = [step.text for unit in units for step in unit.up if isinstance(step, Statement)]
         return mentioned_by(side, self.works[side].compiled, texts)
